@@ -1,0 +1,41 @@
+"""The store: where spans stay, and how they are asked for.
+
+The engine is ClickHouse, always, reached through clickhouse-connect: embedded (chDB) or on a server, chosen by one
+setting. The tables, the decoding of OTLP and the stage rules are the `.sql` files in `sql/`; this package runs them.
+"""
+
+from tailsight_storage.attributes import AttributeValue, decode_attributes
+from tailsight_storage.dsn import DEFAULT_STORE, STORE_ENV, ChdbDsn, ServerDsn, StoreDsn, parse_dsn
+from tailsight_storage.errors import (
+    DataRefusedError,
+    InvalidDsnError,
+    MigrationError,
+    QueryFailedError,
+    StorageError,
+    StoreInUseError,
+    StoreUnavailableError,
+)
+from tailsight_storage.queries import NamedQuery, load_query
+from tailsight_storage.store import Store, open_store
+
+__all__ = [
+    "DEFAULT_STORE",
+    "STORE_ENV",
+    "AttributeValue",
+    "ChdbDsn",
+    "DataRefusedError",
+    "InvalidDsnError",
+    "MigrationError",
+    "NamedQuery",
+    "QueryFailedError",
+    "ServerDsn",
+    "StorageError",
+    "Store",
+    "StoreDsn",
+    "StoreInUseError",
+    "StoreUnavailableError",
+    "decode_attributes",
+    "load_query",
+    "open_store",
+    "parse_dsn",
+]

@@ -1,0 +1,44 @@
+"""The store's errors.
+
+    StorageError
+    ├── InvalidDsnError         the setting that names the store cannot be read
+    ├── StoreUnavailableError   nobody answers, or the answer is not a store's
+    ├── StoreInUseError         another process owns the embedded engine's folder
+    ├── MigrationError          the tables cannot be brought to this version
+    ├── QueryFailedError        the database refused a statement
+    └── DataRefusedError        the database refused the bytes themselves: trying again will not help
+"""
+
+from __future__ import annotations
+
+
+class StorageError(Exception):
+    """Base of all errors of this package; its text is one line that names the thing, the value and the way out."""
+
+
+class InvalidDsnError(StorageError):
+    """The setting that names the store cannot be read."""
+
+
+class StoreUnavailableError(StorageError):
+    """Nobody answers at the store's address, or the answer is not a store's. Trying again later may help."""
+
+
+class StoreInUseError(StorageError):
+    """Another process owns the embedded engine's folder: chDB allows one."""
+
+
+class MigrationError(StorageError):
+    """The tables cannot be brought to the version that this program needs."""
+
+
+class QueryFailedError(StorageError):
+    """The database refused a statement. `code` is ClickHouse's error code, 0 where it gave none."""
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class DataRefusedError(QueryFailedError):
+    """The database refused the inserted bytes themselves: trying them again unchanged will not help."""

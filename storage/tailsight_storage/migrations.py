@@ -1,0 +1,108 @@
+"""Bring a database to the tables of this version: the numbered files in `sql/migrations/`, each run once, in order.
+
+They run on the embedded engine and on a server alike. What was applied stands in `schema_migrations`, with a checksum,
+because a file that changes after it was applied would make two stores of the same version differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from typing import Protocol
+
+from tailsight_storage.errors import MigrationError
+
+_SQL = resources.files("tailsight_storage") / "sql"
+_NAME = re.compile(r"(\d{4})_(\w+)\.sql")
+_INCLUDE = re.compile(r"\{\{(\w+)\}\}")
+_CREATE_LEDGER = """
+CREATE TABLE IF NOT EXISTS schema_migrations
+(version UInt32, name String, checksum String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))
+ENGINE = MergeTree ORDER BY version
+"""
+
+
+class Connection(Protocol):
+    """What migrating needs of a database connection, set to the right database."""
+
+    def run(self, statement: str, **parameters: object) -> None:
+        """Run one statement that gives no rows."""
+
+    def rows(self, statement: str, **parameters: object) -> list[tuple[object, ...]]:
+        """Run one statement and return its rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered file: `statements` run in order."""
+
+    version: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """Of what is run, included types and all."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+    @property
+    def statements(self) -> Iterator[str]:
+        """The file's statements without comment lines: servers take one statement at a time."""
+        code = "\n".join(line for line in self.text.splitlines() if not line.lstrip().startswith("--"))
+        return (statement.strip() for statement in re.split(r";\s*(?:\n|$)", code) if statement.strip())
+
+
+def load_migrations() -> list[Migration]:
+    """All migrations of this version, in order."""
+    found = []
+    for entry in (_SQL / "migrations").iterdir():
+        if match := _NAME.fullmatch(entry.name):
+            found.append(Migration(int(match[1]), match[2], _with_includes(entry.read_text(encoding="utf-8"))))
+    found.sort(key=lambda migration: migration.version)
+    return found
+
+
+def migrate(connection: Connection) -> list[Migration]:
+    """Apply what is missing and return it; raises MigrationError where the database is newer or differs."""
+    known = load_migrations()
+    connection.run(_CREATE_LEDGER)
+    applied = {
+        int(str(version)): str(checksum)
+        for version, checksum in connection.rows("SELECT version, any(checksum) FROM schema_migrations GROUP BY version")
+    }
+    newest = known[-1].version
+    if applied and max(applied) > newest:
+        raise MigrationError(
+            f"the store's tables are at version {max(applied)}, this tailsight knows {newest}: "
+            "install the newer tailsight, or point --store at another database"
+        )
+    missing = []
+    for migration in known:
+        if migration.version not in applied:
+            missing.append(migration)
+        elif applied[migration.version] != migration.checksum:
+            raise MigrationError(
+                f"migration {migration.version:04}_{migration.name} was applied to this store in another form: "
+                "the store was made by a different build; import its data into a new store"
+            )
+    for migration in missing:
+        for statement in migration.statements:
+            connection.run(statement)
+        connection.run(
+            "INSERT INTO schema_migrations (version, name, checksum) "
+            "SELECT {version:UInt32}, {name:String}, {checksum:String}",
+            version=migration.version,
+            name=migration.name,
+            checksum=migration.checksum,
+        )
+    return missing
+
+
+def _with_includes(text: str) -> str:
+    """Put the text of `sql/NAME.type` where `{{NAME}}` stands: OTLP's AnyValue is a long type that recurs."""
+    while _INCLUDE.search(text):
+        text = _INCLUDE.sub(lambda match: (_SQL / f"{match[1]}.type").read_text(encoding="utf-8").strip(), text)
+    return text

@@ -1,0 +1,239 @@
+"""One store, opened: write OTLP bytes, ask named queries.
+
+The same class serves the embedded engine and a server, because both speak through clickhouse-connect's client.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from tailsight_storage.dsn import ChdbDsn, ServerDsn, StoreDsn, parse_dsn
+from tailsight_storage.errors import (
+    DataRefusedError,
+    QueryFailedError,
+    StorageError,
+    StoreInUseError,
+    StoreUnavailableError,
+)
+from tailsight_storage.migrations import Migration, migrate
+from tailsight_storage.queries import NamedQuery
+
+T = TypeVar("T")
+
+TRACES_TABLE = "otlp_traces_in"
+CONNECT_TIMEOUT_S = 10
+_CODE = re.compile(r"\bCode: (\d+)")
+# ClickHouse's codes for bytes that cannot be read: no later attempt with the same bytes can succeed.
+_DATA_CODES = frozenset({6, 26, 27, 32, 33, 38, 41, 53, 69, 70, 72, 117, 131, 432, 434, 444, 628, 636})
+
+
+class Store:
+    """A connection to one store. Not for use by several threads at once: open one each (`Store.another`)."""
+
+    def __init__(self, dsn: StoreDsn, client: Client) -> None:
+        self.dsn = dsn
+        self._client = client
+        self._lock = threading.Lock()
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    def migrate(self) -> list[Migration]:
+        """Create the database and bring its tables to this version; returns what was applied."""
+        with self._translated():
+            self._client.command("CREATE DATABASE IF NOT EXISTS {name:Identifier}", {"name": self.dsn.database})
+        self._client.database = self.dsn.database
+        return migrate(self)
+
+    def another(self, **settings: Any) -> Store:
+        """Open a second connection to the same store, with session settings of its own."""
+        return Store(self.dsn, _connect(self.dsn, database=self.dsn.database, settings=settings))
+
+    def close(self) -> None:
+        """Close the connection; the embedded engine stops with its last one."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    def insert_otlp_traces(self, segment: bytes | memoryview, token: str) -> None:
+        """Store a segment: length-delimited `ExportTraceServiceRequest` messages, decoded by the database.
+
+        The same token again changes nothing, in no table: that makes a repeated insert safe. Returns when the rows are
+        stored. Raises DataRefusedError where the bytes cannot be read, else StoreUnavailableError or QueryFailedError.
+        """
+        if not segment:
+            return
+        settings = {
+            "format_schema_source": "string",
+            "format_schema": traces_schema(),
+            "format_schema_message_name": "Export",
+            "input_format_protobuf_oneof_presence": 1,
+            # the answer must mean "stored"
+            "async_insert": 0,
+            "insert_deduplication_token": token,
+            "insert_deduplicate": 1,
+            "deduplicate_blocks_in_dependent_materialized_views": 1,
+        }
+        with self._translated(inserting=True):
+            self._client.raw_insert(TRACES_TABLE, insert_block=segment, settings=settings, fmt="Protobuf")
+
+    # --- asking -------------------------------------------------------------------------------------------------
+
+    def ask(self, query: NamedQuery, **parameters: object) -> list[dict[str, Any]]:
+        """Run a named query and return its rows as dictionaries."""
+        with self._translated():
+            return list(self._client.query(query.text, parameters=self._bound(query, parameters)).named_results())
+
+    def columns(self, query: NamedQuery, **parameters: object) -> dict[str, Any]:
+        """Run a named query and return its columns as numpy arrays, for questions with many rows."""
+        with self._translated():
+            result = self._client.query(query.text, parameters=self._bound(query, parameters), use_numpy=True)
+            columns: Sequence[Any] = result.result_columns
+            if not columns:  # no rows: clickhouse-connect leaves the columns out
+                return {name: [] for name in result.column_names}
+            return dict(zip(result.column_names, columns, strict=True))
+
+    def run(self, statement: str, **parameters: object) -> None:
+        """Run one statement that gives no rows (migrations, administration)."""
+        with self._translated():
+            self._client.command(statement, parameters=dict(parameters))
+
+    def rows(self, statement: str, **parameters: object) -> list[tuple[object, ...]]:
+        """Run one statement of administration and return its rows."""
+        with self._translated():
+            return [tuple(row) for row in self._client.query(statement, parameters=dict(parameters)).result_rows]
+
+    def raw(self, statement: str, *, default_format: str, parameters: dict[str, str], database: str) -> bytes:
+        """Run one statement and return the answer's bytes in its own or the default format (the SQL port's way)."""
+        with self._lock, self._translated():
+            self._client.database = database
+            return self._client.raw_query(statement, parameters=parameters, fmt=default_format)
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _bound(query: NamedQuery, parameters: dict[str, object]) -> dict[str, object]:
+        missing = query.parameters - parameters.keys()
+        unknown = parameters.keys() - query.parameters
+        if missing or unknown:
+            raise TypeError(f"query {query.name}: missing parameters {sorted(missing)}, unknown {sorted(unknown)}")
+        return parameters
+
+    @contextlib.contextmanager
+    def _translated(self, *, inserting: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except (ClickHouseError, OSError) as error:
+            raise _translate(error, self.dsn, inserting=inserting) from error
+
+
+def open_store(dsn: StoreDsn | str, *, create: bool = False) -> Store:
+    """Open a store.
+
+    With `create`, the database and its tables are made or brought up to date; without, an embedded store must exist.
+    Raises StoreUnavailableError, StoreInUseError or MigrationError.
+    """
+    if isinstance(dsn, str):
+        dsn = parse_dsn(dsn)
+    if isinstance(dsn, ChdbDsn):
+        if create:
+            _make_folder(dsn.engine_path)
+        elif not dsn.engine_path.is_dir():
+            raise StoreUnavailableError(
+                f"store {dsn}: no store in this folder; name the folder that a collector was given with --data"
+            )
+    store = Store(dsn, _connect(dsn, database=None if create else dsn.database))
+    if create:
+        try:
+            store.migrate()
+        except BaseException:
+            store.close()
+            raise
+    return store
+
+
+@cache
+def traces_schema() -> str:
+    """The Protobuf schema of the segments, for ClickHouse's reader."""
+    return (resources.files("tailsight_storage") / "sql" / "otlp_traces.proto").read_text(encoding="utf-8")
+
+
+def _connect(dsn: StoreDsn, *, database: str | None, settings: dict[str, Any] | None = None) -> Client:
+    connect: Callable[[], Client]
+    if isinstance(dsn, ChdbDsn):
+        from clickhouse_connect.driver._chdbclient import ChdbClient
+
+        path = str(dsn.engine_path)
+        connect = lambda: ChdbClient(path=path, database=database, settings=settings)  # noqa: E731
+    else:
+        connect = lambda: _connect_to_server(dsn, database, settings)  # noqa: E731
+    try:
+        return connect()
+    except ImportError as error:
+        raise StoreUnavailableError(
+            f"store {dsn}: the embedded engine is not installed ({error}); pip install 'tailsight[collector]'"
+        ) from error
+    except (ClickHouseError, OSError, RuntimeError) as error:
+        raise _translate(error, dsn) from error
+
+
+def _connect_to_server(dsn: ServerDsn, database: str | None, settings: dict[str, Any] | None) -> Client:
+    return clickhouse_connect.get_client(
+        host=dsn.host,
+        port=dsn.port,
+        username=dsn.user or None,
+        password=dsn.password,
+        database=database,
+        secure=dsn.secure,
+        settings=settings,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        autogenerate_session_id=False,
+    )
+
+
+def _translate(error: Exception, dsn: StoreDsn, *, inserting: bool = False) -> StorageError:
+    text = " ".join(str(error).split())
+    if isinstance(dsn, ChdbDsn) and "Cannot lock file" in text:
+        return StoreInUseError(
+            f"store {dsn} is in use by another process, and the embedded engine allows one: "
+            f"read through that collector's SQL port (--store clickhouse://127.0.0.1:{ServerDsn.port}/{dsn.database})"
+        )
+    if match := _CODE.search(text):
+        code = int(match[1])
+        kind = DataRefusedError if inserting and code in _DATA_CODES else QueryFailedError
+        return kind(f"store {dsn}: {_shortened(text)}", code)
+    if isinstance(dsn, ChdbDsn):
+        return StoreUnavailableError(f"store {dsn} cannot be opened: {_shortened(text)}")
+    return StoreUnavailableError(
+        f"store {dsn} does not answer: {_shortened(text)}; start one with `tailsight up`, or name another with --store"
+    )
+
+
+def _shortened(text: str, limit: int = 600) -> str:
+    return text if len(text) <= limit else text[:limit] + " …"
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailableError(f"store folder {path} cannot be made: {error.strerror}") from error
