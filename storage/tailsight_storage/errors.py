@@ -1,12 +1,12 @@
 """The store's errors.
 
-    StorageError
-    ├── InvalidDsnError         the setting that names the store cannot be read
-    ├── StoreUnavailableError   nobody answers, or the answer is not a store's
-    ├── StoreInUseError         another process owns the embedded engine's folder
-    ├── MigrationError          the tables cannot be brought to this version
-    ├── QueryFailedError        the database refused a statement
-    └── DataRefusedError        the database refused the bytes themselves: trying again will not help
+StorageError
+├── InvalidDsnError         the setting that names the store cannot be read
+├── StoreUnavailableError   nobody answers, or the answer is not a store's
+├── StoreInUseError         another process owns the embedded engine's folder
+├── MigrationError          the tables cannot be brought to this version
+├── QueryFailedError        the database refused a statement
+└── DataRefusedError        the database refused the bytes themselves: trying again will not help
 """
 
 from __future__ import annotations

@@ -71,7 +71,9 @@ def migrate(connection: Connection) -> list[Migration]:
     connection.run(_CREATE_LEDGER)
     applied = {
         int(str(version)): str(checksum)
-        for version, checksum in connection.rows("SELECT version, any(checksum) FROM schema_migrations GROUP BY version")
+        for version, checksum in connection.rows(
+            "SELECT version, any(checksum) FROM schema_migrations GROUP BY version"
+        )
     }
     newest = known[-1].version
     if applied and max(applied) > newest:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-import threading
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
@@ -30,6 +30,9 @@ from tailsight_storage.errors import (
 from tailsight_storage.migrations import Migration, migrate
 from tailsight_storage.queries import NamedQuery
 
+if TYPE_CHECKING:
+    import numpy as np
+
 T = TypeVar("T")
 
 TRACES_TABLE = "otlp_traces_in"
@@ -45,7 +48,6 @@ class Store:
     def __init__(self, dsn: StoreDsn, client: Client) -> None:
         self.dsn = dsn
         self._client = client
-        self._lock = threading.Lock()
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -103,14 +105,23 @@ class Store:
         with self._translated():
             return list(self._client.query(query.text, parameters=self._bound(query, parameters)).named_results())
 
-    def columns(self, query: NamedQuery, **parameters: object) -> dict[str, Any]:
-        """Run a named query and return its columns as numpy arrays, for questions with many rows."""
-        with self._translated():
-            result = self._client.query(query.text, parameters=self._bound(query, parameters), use_numpy=True)
-            columns: Sequence[Any] = result.result_columns
-            if not columns:  # no rows: clickhouse-connect leaves the columns out
-                return {name: [] for name in result.column_names}
-            return dict(zip(result.column_names, columns, strict=True))
+    def columns(self, query: NamedQuery, **parameters: object) -> dict[str, np.ndarray[Any, Any]]:
+        """Run a named query and return its columns as numpy arrays, for questions with many rows; none where no rows.
+
+        Numbers keep their type; texts are arrays of objects, in which a low-cardinality column shares its strings.
+        """
+        import numpy as np  # here, because a collector that never asks needs no numpy
+
+        with (
+            self._translated(),
+            self._client.query_column_block_stream(query.text, self._bound(query, parameters)) as stream,
+        ):
+            names: Sequence[str] = stream.source.column_names
+            pieces: list[list[np.ndarray[Any, Any]]] = [[] for _ in names]
+            for block in stream:
+                for column, values in zip(pieces, block, strict=True):
+                    column.append(np.array(values, dtype=None if isinstance(values, array) else object))
+        return {name: np.concatenate(column) for name, column in zip(names, pieces, strict=True)}
 
     def run(self, statement: str, **parameters: object) -> None:
         """Run one statement that gives no rows (migrations, administration)."""
@@ -122,10 +133,9 @@ class Store:
         with self._translated():
             return [tuple(row) for row in self._client.query(statement, parameters=dict(parameters)).result_rows]
 
-    def raw(self, statement: str, *, default_format: str, parameters: dict[str, str], database: str) -> bytes:
-        """Run one statement and return the answer's bytes in its own or the default format (the SQL port's way)."""
-        with self._lock, self._translated():
-            self._client.database = database
+    def raw(self, statement: str, *, parameters: dict[str, str], default_format: str | None = None) -> bytes:
+        """Run one statement and return the answer's bytes in its own format, or in the default one (the SQL port's way)."""
+        with self._translated():
             return self._client.raw_query(statement, parameters=parameters, fmt=default_format)
 
     # --- inside -------------------------------------------------------------------------------------------------

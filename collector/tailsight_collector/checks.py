@@ -1,0 +1,95 @@
+"""Which spans of a request cannot be stored? The answer that a client gets as `partial_success`.
+
+The store asks the same question in SQL (`tailsight_rejection` in 0007_views.sql) when it sorts spans into `spans` and
+`rejected_spans`; a test holds the two together. No Python object is made per attribute: that would cost more than all
+the rest of the collector.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+YEAR_2000_NS = 946_684_800 * 10**9
+DAY_NS = 86_400 * 10**9
+_ZERO_TRACE_ID = bytes(16)
+_ZERO_SPAN_ID = bytes(8)
+
+# In the words of a message; the keys are the reasons in `rejected_spans`.
+REASONS = {
+    "trace_id_length": "the trace id is not 16 bytes long",
+    "trace_id_zero": "the trace id is all zeros",
+    "span_id_length": "the span id is not 8 bytes long",
+    "span_id_zero": "the span id is all zeros",
+    "parent_span_id_length": "the parent span id is not 8 bytes long",
+    "end_before_start": "the span ends before it starts",
+    "before_2000": "the span starts before the year 2000",
+    "in_the_future": "the span ends more than a day ahead",
+}
+
+
+@dataclass(slots=True)
+class Checked:
+    """How many spans a request holds, and how many of them are rejected for which reason."""
+
+    spans: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def message(self) -> str:
+        """The reasons in one short line, most frequent first; empty where nothing was rejected."""
+        if not self.rejected:
+            return ""
+        parts = [f"{count} × {REASONS[reason]}" for reason, count in self.rejected.most_common()]
+        return f"rejected {self.rejected.total()} of {self.spans} spans: {'; '.join(parts)}"
+
+
+def check(request: ExportTraceServiceRequest, received_ns: int) -> Checked:
+    """Count the spans of a request and those that will be rejected."""
+    checked = Checked()
+    latest_ns = received_ns + DAY_NS
+    for resource_spans in request.resource_spans:
+        for scope_spans in resource_spans.scope_spans:
+            spans = scope_spans.spans
+            checked.spans += len(spans)
+            for span in spans:
+                start_ns = span.start_time_unix_nano
+                end_ns = span.end_time_unix_nano
+                trace_id = span.trace_id
+                span_id = span.span_id
+                if (
+                    len(trace_id) != 16
+                    or len(span_id) != 8
+                    or trace_id == _ZERO_TRACE_ID
+                    or span_id == _ZERO_SPAN_ID
+                    or not YEAR_2000_NS <= start_ns <= end_ns <= latest_ns
+                    or len(span.parent_span_id) not in (0, 8)
+                ):
+                    reason = rejection(trace_id, span_id, span.parent_span_id, start_ns, end_ns, received_ns)
+                    checked.rejected[reason] += 1
+    return checked
+
+
+def rejection(
+    trace_id: bytes, span_id: bytes, parent_span_id: bytes, start_ns: int, end_ns: int, received_ns: int
+) -> str:
+    """Return the reason why a span cannot be stored, '' where it can: the first that holds, in the store's order."""
+    if len(trace_id) != 16:
+        return "trace_id_length"
+    if trace_id == _ZERO_TRACE_ID:
+        return "trace_id_zero"
+    if len(span_id) != 8:
+        return "span_id_length"
+    if span_id == _ZERO_SPAN_ID:
+        return "span_id_zero"
+    if len(parent_span_id) not in (0, 8):
+        return "parent_span_id_length"
+    if end_ns < start_ns:
+        return "end_before_start"
+    if start_ns < YEAR_2000_NS:
+        return "before_2000"
+    if end_ns > received_ns + DAY_NS:
+        return "in_the_future"
+    return ""

@@ -1,0 +1,205 @@
+"""One collector process: the OTLP port, the SQL port, the journal and the loader, from start to clean end.
+
+Order of the start: the journal's folder is taken, the store is opened and migrated, what a crash left is queued for
+loading, and only then do the ports open. Order of the end: ports close, the journal is synced and closed, the loader
+loads what it can in a few seconds; the rest waits on the disk for the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+
+import uvicorn
+from starlette.applications import Starlette
+from tailsight_storage import ChdbDsn, Store, open_store
+
+from tailsight_collector.errors import SettingsError
+from tailsight_collector.journal import Journal, Segment
+from tailsight_collector.loader import Loader
+from tailsight_collector.otlp_http import TraceReceiver
+from tailsight_collector.settings import CollectorSettings
+from tailsight_collector.sql_port import SqlPort
+
+log = logging.getLogger(__name__)
+
+DRAIN_TIMEOUT_S = 20.0
+KEEP_ALIVE_S = 75
+BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a started collector listens. `sql_url` is empty where a server keeps the spans: ask that one."""
+
+    otlp_url: str
+    sql_url: str
+
+    @property
+    def store(self) -> str:
+        """What reading commands take as --store; empty where a server keeps the spans."""
+        return f"clickhouse://{self.sql_url.removeprefix('http://')}/tailsight" if self.sql_url else ""
+
+
+class Collector:
+    """Everything that one collector owns. Use `run` for a process; `start` and `close` are its halves."""
+
+    def __init__(self, settings: CollectorSettings) -> None:
+        self._settings = settings
+        self._started_ns = time.time_ns()
+        self._store: Store | None = None
+        self._journal = Journal(
+            settings.journal_folder,
+            segment_bytes=settings.segment_bytes,
+            segment_age_s=settings.segment_age_s,
+            max_bytes=settings.max_journal_bytes,
+            on_closed=self._offer,
+        )
+        self._loader: Loader | None = None
+        self._sql_port: SqlPort | None = None
+        self._receiver = TraceReceiver(self._journal, max_request_bytes=settings.max_request_bytes, health=self._health)
+
+    def start(self) -> None:
+        """Open the journal and the store; raises JournalError or StorageError."""
+        left_over = self._journal.start()
+        self._store = open_store(self._settings.store_dsn, create=True)
+        self._loader = Loader(self._store, lambda: self._journal)
+        for segment in left_over:
+            self._loader.offer(segment)
+        self._loader.start()
+        if isinstance(self._store.dsn, ChdbDsn):
+            self._sql_port = SqlPort(self._store.another())
+
+    def close(self) -> None:
+        """Give everything back; what is acknowledged is in the store or in the journal."""
+        self._journal.close()
+        if self._loader:
+            self._loader.close(DRAIN_TIMEOUT_S)
+        if self._sql_port:
+            self._sql_port.close()
+        if self._store:
+            self._store.close()
+
+    async def serve(self, stop: asyncio.Event, on_ready: Callable[[Addresses], None]) -> None:
+        """Listen until `stop` is set; raises SettingsError where an address cannot be bound."""
+        settings = self._settings
+        sockets = [_listen(settings.host, settings.http_port, "--http-port")]
+        servers = [_server(self._receiver.app())]
+        if self._sql_port:
+            sockets.append(_listen(settings.host, settings.sql_port, "--sql-port"))
+            servers.append(_server(self._sql_port.app()))
+        tasks = [
+            asyncio.create_task(server.serve(sockets=[bound])) for server, bound in zip(servers, sockets, strict=True)
+        ]
+        urls = [_url(bound) for bound in sockets]
+        # the sockets listen already: a client that connects now is served as soon as the loop turns
+        on_ready(Addresses(urls[0], urls[1] if len(urls) > 1 else ""))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for server in servers:
+            server.should_exit = True
+        await asyncio.gather(*tasks)
+        stopping.cancel()
+
+    def _offer(self, segment: Segment) -> None:
+        if self._loader:
+            self._loader.offer(segment)
+
+    def _health(self) -> dict[str, object]:
+        counts = self._receiver.counts
+        loading = asdict(self._loader.state) if self._loader else {}
+        return {
+            "status": "degraded" if loading.get("last_error") else "ok",
+            "version": version("tailsight"),
+            "pid": os.getpid(),
+            "uptime_s": round((time.time_ns() - self._started_ns) / 1e9, 1),
+            "store": str(self._settings.store_dsn),
+            "received": {
+                "requests": counts.requests,
+                "accepted_spans": counts.accepted_spans,
+                "rejected_spans": dict(counts.rejected_spans),
+                "refused_requests": {str(status): count for status, count in counts.refused_requests.items()},
+            },
+            "journal": {"bytes": self._journal.stored_bytes, "max_bytes": self._settings.max_journal_bytes},
+            "loading": loading,
+        }
+
+
+def run(settings: CollectorSettings, on_ready: Callable[[Addresses], None]) -> None:
+    """Run a collector until SIGTERM or SIGINT."""
+    collector = Collector(settings)
+    try:
+        collector.start()
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve_until_signal(collector, on_ready))
+    finally:
+        collector.close()
+
+
+async def _serve_until_signal(collector: Collector, on_ready: Callable[[Addresses], None]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await collector.serve(stop, on_ready)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    import uvloop
+
+    return uvloop.new_event_loop  # type: ignore[no-any-return]
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: the process has one, for all ports."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Leave the signals to `run`."""
+        yield
+
+
+def _server(app: Starlette) -> uvicorn.Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=5,
+            server_header=False,
+        )
+    )
+
+
+def _listen(host: str, port: int, option: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.listen(BACKLOG)
+    except OSError as error:
+        bound.close()
+        raise SettingsError(
+            f"{option} {port} on {host} cannot be used: {error.strerror}; is a collector running there already? "
+            f"Give another {option}, or 0 for any"
+        ) from None
+    bound.setblocking(False)
+    return bound
+
+
+def _url(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

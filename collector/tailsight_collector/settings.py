@@ -1,0 +1,75 @@
+"""What a collector is told at its start: frozen, with named defaults, checked before anything opens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tailsight_storage import ChdbDsn, StoreDsn, parse_dsn
+
+from tailsight_collector.errors import SettingsError
+
+DEFAULT_DATA = Path("tailsight-data")
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_HTTP_PORT = 4318
+DEFAULT_SQL_PORT = 8123
+DEFAULT_MAX_REQUEST_BYTES = 64 * 1024 * 1024
+DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
+DEFAULT_SEGMENT_AGE_S = 0.5
+DEFAULT_MAX_JOURNAL_BYTES = 8 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorSettings:
+    """All options of a collector. Ports of 0 let the system choose. `store` None means: embedded, in `data`."""
+
+    data: Path = DEFAULT_DATA
+    store: StoreDsn | None = None
+    host: str = DEFAULT_HOST
+    http_port: int = DEFAULT_HTTP_PORT
+    sql_port: int = DEFAULT_SQL_PORT
+    max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES
+    segment_bytes: int = DEFAULT_SEGMENT_BYTES
+    segment_age_s: float = DEFAULT_SEGMENT_AGE_S
+    max_journal_bytes: int = DEFAULT_MAX_JOURNAL_BYTES
+
+    def __post_init__(self) -> None:
+        for name in ("http_port", "sql_port"):
+            port = getattr(self, name)
+            if not 0 <= port <= 65535:
+                raise SettingsError(f"{name} {port} is no port; use 0 (the system chooses) to 65535")
+        if self.http_port and self.http_port == self.sql_port:
+            raise SettingsError(f"http_port and sql_port are both {self.http_port}; give them different ports")
+        if self.max_request_bytes < 1024:
+            raise SettingsError(f"max_request_bytes {self.max_request_bytes} is too small; use at least 1024")
+        if not 0 < self.segment_age_s <= 60:
+            raise SettingsError(f"segment_age_s {self.segment_age_s} must lie above 0 and be at most 60")
+        if self.max_journal_bytes < self.segment_bytes or self.segment_bytes < 4096:
+            raise SettingsError(
+                f"max_journal_bytes {self.max_journal_bytes} must hold a segment, "
+                f"and segment_bytes {self.segment_bytes} at least 4096"
+            )
+
+    @classmethod
+    def of(cls, *, data: Path | None, store: str | None, **options: object) -> CollectorSettings:
+        """Settings from what a user gave: with an embedded store, its folder also holds the journal."""
+        dsn = parse_dsn(store) if store else None
+        if isinstance(dsn, ChdbDsn):
+            if data is not None and data.expanduser().absolute() != dsn.folder:
+                raise SettingsError(
+                    f"--data {data} and --store {dsn} name two folders; an embedded store lies in the data folder: "
+                    "give one of them"
+                )
+            data = dsn.folder
+        folder = (data or DEFAULT_DATA).expanduser().absolute()
+        return cls(data=folder, store=dsn, **options)  # type: ignore[arg-type]  # names come from the option table
+
+    @property
+    def store_dsn(self) -> StoreDsn:
+        """Where spans stay."""
+        return self.store or ChdbDsn(self.data)
+
+    @property
+    def journal_folder(self) -> Path:
+        """Where acknowledged requests wait to be loaded."""
+        return self.data / "journal"

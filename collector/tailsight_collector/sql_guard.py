@@ -1,0 +1,218 @@
+"""Which statements does the SQL port run? Reading ones, over tailsight's tables, with functions known by name.
+
+`readonly=1` alone is not enough in the embedded engine: the scalar function `file()` still reads any file of the host,
+and `INTO OUTFILE` writes one. So a statement is parsed by the engine itself (`EXPLAIN AST` does not run it), and every
+node of the tree must be known here: statement kinds, node types, functions, table functions and tables are allowed by
+name, never forbidden by name. Two things that the tree does not show are refused as a whole: a second statement (the
+engine would run it, even behind EXPLAIN AST) and `APPLY`, whose function has no node.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from tailsight_collector.errors import RefusedQueryError
+
+ROOTS = frozenset({"SelectWithUnionQuery", "SelectIntersectExceptQuery", "DescribeQuery", "ShowTables",
+                   "ExistsTableQuery", "ShowCreateTableQuery"})  # fmt: skip
+NODES = ROOTS | {
+    "ArrayJoin", "Asterisk", "ColumnsExceptTransformer", "ColumnsListMatcher", "ColumnsRegexpMatcher",
+    "ColumnsReplaceTransformer", "ColumnsReplaceTransformer::Replacement", "ColumnsTransformerList", "ExpressionList",
+    "Function", "Identifier", "InterpolateElement", "Literal", "OrderByElement", "QualifiedAsterisk",
+    "QualifiedColumnsListMatcher", "QualifiedColumnsRegexpMatcher", "SampleRatio", "SelectQuery", "Subquery",
+    "TableExpression", "TableIdentifier", "TableJoin", "TablesInSelectQuery", "TablesInSelectQueryElement",
+    "WindowDefinition", "WindowListElement", "WithElement",
+}  # fmt: skip
+TABLE_FUNCTIONS = frozenset({"numbers", "numbers_mt", "zeros", "values", "generateseries", "generate_series"})
+SYSTEM_TABLES = frozenset({
+    "aggregate_function_combinators", "build_options", "collations", "columns", "contributors", "data_type_families",
+    "databases", "formats", "functions", "keywords", "numbers", "one", "parts", "parts_columns", "settings",
+    "table_functions", "tables", "time_zones",
+})  # fmt: skip
+# Scalar functions come in the engine's own categories; these reach beyond the row, and only what is named here is let in.
+CLOSED_CATEGORIES = frozenset(
+    {
+        "",
+        "AI",
+        "Dictionary",
+        "Embedded Dictionary",
+        "Encryption",
+        "Internal",
+        "Introspection",
+        "Machine Learning",
+        "Other",
+    }
+)
+OPEN_FUNCTIONS = frozenset({
+    "bar", "byteSize", "countDigits", "currentDatabase", "currentUser", "finalizeAggregation", "formatReadableDecimalSize",
+    "formatReadableQuantity", "formatReadableSize", "formatReadableTimeDelta", "getSizeOfEnumType", "getSubcolumn",
+    "hostName", "identity", "ignore", "indexHint", "isConstant", "lowCardinalityIndices", "lowCardinalityKeys",
+    "materialize", "neighbor", "parseReadableSize", "parseTimeDelta", "rowNumberInAllBlocks", "rowNumberInBlock",
+    "runningAccumulate", "runningDifference", "serverUUID", "timezone", "toColumnTypeName", "toTypeName", "transform",
+    "uptime", "variantElement", "variantType", "version", "visibleWidth",
+})  # fmt: skip
+# Parsed as functions, but part of the language.
+SYNTAX = frozenset({"lambda", "tuple", "array", "cast", "in", "notin", "globalin", "globalnotin", "exists", "and", "or",
+                    "interval", "grouping", "caseWithExpression".lower(), "_cast", "nested"})  # fmt: skip
+COMBINATORS = ("If", "Array", "Map", "State", "Merge", "MergeState", "SimpleState", "ForEach", "Distinct", "OrDefault",
+               "OrNull", "Resample", "ArgMin", "ArgMax")  # fmt: skip
+MEMBERSHIP = frozenset({"in", "notin", "globalin", "globalnotin", "nullin", "notnullin"})
+SYSTEM_DATABASES = frozenset({"system", "information_schema"})
+MAX_QUERY_BYTES = 256 * 1024
+_NODE = re.compile(r"( *)(\S+)(?: (.*?))?(?: \(children \d+\))?$")
+_ALIAS = re.compile(r" \(alias .*\)$")
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFunction:
+    """A row of `system.functions`."""
+
+    name: str
+    is_aggregate: bool
+    case_insensitive: bool
+    alias_to: str
+    category: str
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """A statement that may run. `has_format` tells whether it names its output format itself."""
+
+    text: str
+    has_format: bool
+
+
+class SqlGuard:
+    """Decides about statements, given the engine's functions and the one database that is served."""
+
+    def __init__(self, functions: Iterable[EngineFunction], *, database: str) -> None:
+        self._database = database.lower()
+        self._scalars, self._aggregates, self._known = _names(list(functions))
+
+    def check(self, statement: str, explain: Callable[[str], str]) -> Allowed:
+        """Return the statement as it may run; raises RefusedQueryError with what is not allowed.
+
+        `explain` gives the text of `EXPLAIN AST <statement>`, from a read-only connection.
+        """
+        text = _single_statement(statement)
+        nodes = [_parsed(line) for line in explain(text).splitlines() if line.strip()]
+        if not nodes or nodes[0].kind not in ROOTS:
+            kind = nodes[0].kind if nodes else "nothing"
+            raise RefusedQueryError(f"only reading statements run here (SELECT, SHOW, DESCRIBE, EXISTS), not {kind}")
+        ancestors: list[_Node] = []
+        for node in nodes:
+            del ancestors[node.depth :]
+            self._check_node(node, ancestors)
+            ancestors.append(node)
+        root_children = [node for node in nodes if node.depth == 1]
+        if any(node.kind == "Literal" for node in root_children):
+            raise RefusedQueryError("INTO OUTFILE is not allowed here")
+        is_select = nodes[0].kind in ("SelectWithUnionQuery", "SelectIntersectExceptQuery")
+        formats = [node for node in root_children if node.kind == "Identifier"]
+        return Allowed(
+            text, bool(formats) if is_select else bool(re.search(r"\bFORMAT\s+\w+\s*$", text, re.IGNORECASE))
+        )
+
+    def _check_node(self, node: _Node, ancestors: list[_Node]) -> None:
+        if node.kind == "Set":
+            raise RefusedQueryError("a SETTINGS clause is not allowed here")
+        if node.kind == "ColumnsApplyTransformer":
+            raise RefusedQueryError("APPLY is not allowed here; name the columns and their functions")
+        if node.kind not in NODES:
+            raise RefusedQueryError(f"{node.kind} is not allowed here")
+        parent = ancestors[-1].kind if ancestors else ""
+        if node.kind == "Function":
+            if parent == "TableExpression":
+                if node.name.lower() not in TABLE_FUNCTIONS:
+                    raise RefusedQueryError(f"table function {node.name} is not allowed here; tailsight's tables are")
+            elif not self._is_open(node.name):
+                raise RefusedQueryError(f"function {node.name} is not allowed here")
+        elif node.kind == "TableIdentifier":
+            self._check_table(node.name)
+        elif node.kind == "Identifier":
+            self._check_identifier(node, ancestors)
+        elif node.kind in ("ExistsTableQuery", "ShowCreateTableQuery"):
+            pass  # the table is the Identifier below
+
+    def _check_table(self, name: str) -> None:
+        database, dot, table = name.rpartition(".")
+        if not dot or database.lower() in (self._database, "default"):
+            return  # unqualified names are looked up in tailsight's own database
+        if database.lower() == "system" and table.lower() in SYSTEM_TABLES:
+            return
+        raise RefusedQueryError(f"table {name} is not allowed here; tables of {self._database} are")
+
+    def _check_identifier(self, node: _Node, ancestors: list[_Node]) -> None:
+        """Refuse tables on the right of IN, and functions that are given by their bare name (`arrayMap(file, …)`)."""
+        first = node.name.partition(".")[0].lower()
+        functions = [ancestor.name.lower() for ancestor in ancestors[-2:] if ancestor.kind == "Function"]
+        if first in SYSTEM_DATABASES and (ancestors[0].kind != "SelectWithUnionQuery" or any(
+            name in MEMBERSHIP for name in functions
+        )):  # fmt: skip
+            self._check_table(node.name)
+        if functions and node.name.lower() in self._known and not self._is_open(node.name):
+            raise RefusedQueryError(
+                f"{node.name} is the name of a function that is not allowed here; rename the column"
+            )
+
+    def _is_open(self, name: str) -> bool:
+        lowered = name.lower()
+        if lowered in SYNTAX or name in self._scalars or lowered in self._scalars or name.startswith("tailsight_"):
+            return True
+        base, stripped = name, True
+        while stripped:
+            if base in self._aggregates or base.lower() in self._aggregates:
+                return True
+            stripped = False
+            for combinator in COMBINATORS:
+                if base.endswith(combinator) and len(base) > len(combinator):
+                    base, stripped = base.removesuffix(combinator), True
+                    break
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    depth: int
+    kind: str
+    name: str
+
+
+def _parsed(line: str) -> _Node:
+    match = _NODE.fullmatch(line.rstrip())
+    if match is None:
+        raise RefusedQueryError(f"the statement has a part that is not known here: {line.strip()[:80]!r}")
+    return _Node(len(match[1]), match[2], _ALIAS.sub("", match[3] or "").strip())
+
+
+def _single_statement(statement: str) -> str:
+    """Cut one `;` at the end off; any other is refused, in a string too, because the engine runs what follows it."""
+    if len(statement.encode()) > MAX_QUERY_BYTES:
+        raise RefusedQueryError(f"the statement is longer than {MAX_QUERY_BYTES} bytes; bind long values as parameters")
+    text = statement.strip().removesuffix(";").rstrip()
+    if not text:
+        raise RefusedQueryError("the statement is empty; send one as the parameter `query` or as the body")
+    if ";" in text:
+        raise RefusedQueryError(
+            "one statement at a time, and no ';' inside it: bind values that hold one as parameters ({name:String})"
+        )
+    if "\0" in text:
+        raise RefusedQueryError("the statement holds a zero byte")
+    return text
+
+
+def _names(functions: list[EngineFunction]) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """Sort the engine's functions into allowed scalars, aggregates, and all known names (lower case)."""
+    categories = {function.name: function.category for function in functions}
+    scalars: set[str] = set()
+    aggregates: set[str] = set()
+    for function in functions:
+        target = function.alias_to or function.name
+        spellings = {function.name} | ({function.name.lower()} if function.case_insensitive else set())
+        if function.is_aggregate:
+            aggregates |= spellings
+        elif categories.get(target, "") not in CLOSED_CATEGORIES or target in OPEN_FUNCTIONS:
+            scalars |= spellings
+    return frozenset(scalars), frozenset(aggregates), frozenset(function.name.lower() for function in functions)
