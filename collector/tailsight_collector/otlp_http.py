@@ -94,7 +94,7 @@ class TraceReceiver:
         try:
             if encoding is None:
                 shown = request.headers.get("content-type", "")
-                raise BadRequestError(f"Content-Type {shown!r} is not OTLP; send {PROTOBUF} or {JSON}", 415)  # noqa: TRY301
+                raise BadRequestError(f"Content-Type {shown!r} is not OTLP; send {PROTOBUF} or {JSON}", 415)
             body = await self._body(request)
             received = await _maybe_elsewhere(len(body), lambda: _decode(body, encoding))
             if received.checked.spans:

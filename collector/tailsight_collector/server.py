@@ -20,7 +20,6 @@ from importlib.metadata import version
 
 import uvicorn
 from starlette.applications import Starlette
-from tailsight_storage import ChdbDsn, Store, open_store
 
 from tailsight_collector.errors import SettingsError
 from tailsight_collector.journal import Journal, Segment
@@ -28,6 +27,7 @@ from tailsight_collector.loader import Loader
 from tailsight_collector.otlp_http import TraceReceiver
 from tailsight_collector.settings import CollectorSettings
 from tailsight_collector.sql_port import SqlPort
+from tailsight_storage import ChdbDsn, Store, open_store
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ async def _serve_until_signal(collector: Collector, on_ready: Callable[[Addresse
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     import uvloop
 
-    return uvloop.new_event_loop  # type: ignore[no-any-return]
+    return uvloop.new_event_loop
 
 
 class _Server(uvicorn.Server):

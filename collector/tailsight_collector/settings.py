@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tailsight_storage import ChdbDsn, StoreDsn, parse_dsn
-
 from tailsight_collector.errors import SettingsError
+from tailsight_storage import ChdbDsn, StoreDsn, parse_dsn
 
 DEFAULT_DATA = Path("tailsight-data")
 DEFAULT_HOST = "127.0.0.1"
@@ -52,7 +51,7 @@ class CollectorSettings:
 
     @classmethod
     def of(cls, *, data: Path | None, store: str | None, **options: object) -> CollectorSettings:
-        """Settings from what a user gave: with an embedded store, its folder also holds the journal."""
+        """Make settings from what a user gave: with an embedded store, its folder also holds the journal."""
         dsn = parse_dsn(store) if store else None
         if isinstance(dsn, ChdbDsn):
             if data is not None and data.expanduser().absolute() != dsn.folder:

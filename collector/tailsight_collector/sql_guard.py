@@ -31,7 +31,7 @@ SYSTEM_TABLES = frozenset({
     "databases", "formats", "functions", "keywords", "numbers", "one", "parts", "parts_columns", "settings",
     "table_functions", "tables", "time_zones",
 })  # fmt: skip
-# Scalar functions come in the engine's own categories; these reach beyond the row, and only what is named here is let in.
+# Scalar functions come in the engine's own categories; these reach beyond the row: only what is named here is let in.
 CLOSED_CATEGORIES = frozenset(
     {
         "",
@@ -46,8 +46,8 @@ CLOSED_CATEGORIES = frozenset(
     }
 )
 OPEN_FUNCTIONS = frozenset({
-    "bar", "byteSize", "countDigits", "currentDatabase", "currentUser", "finalizeAggregation", "formatReadableDecimalSize",
-    "formatReadableQuantity", "formatReadableSize", "formatReadableTimeDelta", "getSizeOfEnumType", "getSubcolumn",
+    "bar", "byteSize", "countDigits", "currentDatabase", "currentUser", "finalizeAggregation",
+    "formatReadableDecimalSize", "formatReadableQuantity", "formatReadableSize", "formatReadableTimeDelta", "getSizeOfEnumType", "getSubcolumn",
     "hostName", "identity", "ignore", "indexHint", "isConstant", "lowCardinalityIndices", "lowCardinalityKeys",
     "materialize", "neighbor", "parseReadableSize", "parseTimeDelta", "rowNumberInAllBlocks", "rowNumberInBlock",
     "runningAccumulate", "runningDifference", "serverUUID", "timezone", "toColumnTypeName", "toTypeName", "transform",

@@ -18,10 +18,10 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
-from tailsight_storage import QueryFailedError, StorageError, Store
 
 from tailsight_collector.errors import RefusedQueryError
 from tailsight_collector.sql_guard import EngineFunction, SqlGuard
+from tailsight_storage import QueryFailedError, StorageError, Store
 
 READERS = 3
 MAX_BODY_BYTES = 1024 * 1024
@@ -95,7 +95,7 @@ class SqlPort:
         began = time.perf_counter_ns()
         try:
             if database != self._database:
-                raise RefusedQueryError(f"database {database} is not served here; {self._database} is")  # noqa: TRY301
+                raise RefusedQueryError(f"database {database} is not served here; {self._database} is")
             answer = await asyncio.to_thread(self._run, statement, parameters, wanted or "TabSeparated")
         except RefusedQueryError as error:
             return _failure(403, ACCESS_DENIED, str(error))

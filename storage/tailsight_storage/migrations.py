@@ -57,12 +57,12 @@ class Migration:
 
 def load_migrations() -> list[Migration]:
     """All migrations of this version, in order."""
-    found = []
-    for entry in (_SQL / "migrations").iterdir():
-        if match := _NAME.fullmatch(entry.name):
-            found.append(Migration(int(match[1]), match[2], _with_includes(entry.read_text(encoding="utf-8"))))
-    found.sort(key=lambda migration: migration.version)
-    return found
+    found = [
+        Migration(int(match[1]), match[2], _with_includes(entry.read_text(encoding="utf-8")))
+        for entry in (_SQL / "migrations").iterdir()
+        if (match := _NAME.fullmatch(entry.name))
+    ]
+    return sorted(found, key=lambda migration: migration.version)
 
 
 def migrate(connection: Connection) -> list[Migration]:

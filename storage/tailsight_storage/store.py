@@ -19,7 +19,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from tailsight_storage.dsn import ChdbDsn, ServerDsn, StoreDsn, parse_dsn
+from tailsight_storage.dsn import DEFAULT_PORT, ChdbDsn, ServerDsn, StoreDsn, parse_dsn
 from tailsight_storage.errors import (
     DataRefusedError,
     QueryFailedError,
@@ -96,7 +96,7 @@ class Store:
             "deduplicate_blocks_in_dependent_materialized_views": 1,
         }
         with self._translated(inserting=True):
-            self._client.raw_insert(TRACES_TABLE, insert_block=segment, settings=settings, fmt="Protobuf")
+            self._client.raw_insert(TRACES_TABLE, insert_block=bytes(segment), settings=settings, fmt="Protobuf")
 
     # --- asking -------------------------------------------------------------------------------------------------
 
@@ -134,7 +134,7 @@ class Store:
             return [tuple(row) for row in self._client.query(statement, parameters=dict(parameters)).result_rows]
 
     def raw(self, statement: str, *, parameters: dict[str, str], default_format: str | None = None) -> bytes:
-        """Run one statement and return the answer's bytes in its own format, or in the default one (the SQL port's way)."""
+        """Run one statement and return the answer's bytes, in its own format or in the default one."""
         with self._translated():
             return self._client.raw_query(statement, parameters=parameters, fmt=default_format)
 
@@ -183,7 +183,7 @@ def open_store(dsn: StoreDsn | str, *, create: bool = False) -> Store:
 
 @cache
 def traces_schema() -> str:
-    """The Protobuf schema of the segments, for ClickHouse's reader."""
+    """Return the Protobuf schema of the segments, for ClickHouse's reader."""
     return (resources.files("tailsight_storage") / "sql" / "otlp_traces.proto").read_text(encoding="utf-8")
 
 
@@ -225,7 +225,7 @@ def _translate(error: Exception, dsn: StoreDsn, *, inserting: bool = False) -> S
     if isinstance(dsn, ChdbDsn) and "Cannot lock file" in text:
         return StoreInUseError(
             f"store {dsn} is in use by another process, and the embedded engine allows one: "
-            f"read through that collector's SQL port (--store clickhouse://127.0.0.1:{ServerDsn.port}/{dsn.database})"
+            f"read through that collector's SQL port (--store clickhouse://127.0.0.1:{DEFAULT_PORT}/{dsn.database})"
         )
     if match := _CODE.search(text):
         code = int(match[1])
