@@ -1,9 +1,9 @@
 """Closed segments into the store, exactly once.
 
 One thread, oldest segment first. The segment's name is the deduplication token, so that an insert which succeeded
-without our learning of it changes nothing when it is repeated. A segment is deleted after the insert is confirmed, never
-before. The database being away is waited out; bytes that it refuses are narrowed down to the record at fault, which goes
-to the quarantine with the database's own message, while everything around it is loaded.
+without our learning of it changes nothing when it is repeated. A segment is deleted after the insert is confirmed,
+never before. The database being away is waited out; bytes that it refuses are narrowed down to the record at fault,
+which goes to the quarantine with the database's own message, while everything around it is loaded.
 """
 
 from __future__ import annotations

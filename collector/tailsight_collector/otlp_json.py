@@ -1,8 +1,8 @@
 """OTLP/JSON into the same protobuf message that OTLP/protobuf brings, so that both are stored identically.
 
 JSON follows the OTLP specification and not protobuf's general JSON mapping: ids are hex in any case, enums are
-integers, keys are lowerCamelCase only, 64-bit integers are numbers or strings, and unknown keys are ignored at every level.
-Values of a wrong type are errors that name the place; nothing is guessed, and no id is ever mangled.
+integers, keys are lowerCamelCase only, 64-bit integers are numbers or strings, and unknown keys are ignored at every
+level. Values of a wrong type are errors that name the place; nothing is guessed, and no id is ever mangled.
 """
 
 from __future__ import annotations

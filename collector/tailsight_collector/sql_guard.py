@@ -47,11 +47,12 @@ CLOSED_CATEGORIES = frozenset(
 )
 OPEN_FUNCTIONS = frozenset({
     "bar", "byteSize", "countDigits", "currentDatabase", "currentUser", "finalizeAggregation",
-    "formatReadableDecimalSize", "formatReadableQuantity", "formatReadableSize", "formatReadableTimeDelta", "getSizeOfEnumType", "getSubcolumn",
-    "hostName", "identity", "ignore", "indexHint", "isConstant", "lowCardinalityIndices", "lowCardinalityKeys",
-    "materialize", "neighbor", "parseReadableSize", "parseTimeDelta", "rowNumberInAllBlocks", "rowNumberInBlock",
-    "runningAccumulate", "runningDifference", "serverUUID", "timezone", "toColumnTypeName", "toTypeName", "transform",
-    "uptime", "variantElement", "variantType", "version", "visibleWidth",
+    "formatReadableDecimalSize", "formatReadableQuantity", "formatReadableSize", "formatReadableTimeDelta",
+    "getSizeOfEnumType", "getSubcolumn", "hostName", "identity", "ignore", "indexHint", "isConstant",
+    "lowCardinalityIndices", "lowCardinalityKeys", "materialize", "neighbor", "parseReadableSize", "parseTimeDelta",
+    "rowNumberInAllBlocks", "rowNumberInBlock", "runningAccumulate", "runningDifference", "serverUUID", "timezone",
+    "toColumnTypeName", "toTypeName", "transform", "uptime", "variantElement", "variantType", "version",
+    "visibleWidth",
 })  # fmt: skip
 # Parsed as functions, but part of the language.
 SYNTAX = frozenset({"lambda", "tuple", "array", "cast", "in", "notin", "globalin", "globalnotin", "exists", "and", "or",
