@@ -25,13 +25,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
-from tailsight_storage import Store
 
 from tailsight_collector import otlp_json
 from tailsight_collector.checks import DAY_NS, YEAR_2000_NS, check
 from tailsight_collector.errors import BadRequestError, CollectorError, UnreadableFileError
 from tailsight_collector.otlp_http import PROTOBUF
 from tailsight_collector.records import encode_record, split_messages
+from tailsight_storage import Store
 
 SEND_ATTEMPTS = 8
 SEND_TIMEOUT_S = 60.0
