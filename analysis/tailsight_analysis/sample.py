@@ -1,0 +1,168 @@
+"""Fetch the requests that are looked at span by span, and all spans of their traces, as columns for `accounting`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tailsight_analysis.accounting import Bools, Ints, Spans
+from tailsight_analysis.errors import AnalysisError
+from tailsight_analysis.queries import query
+from tailsight_storage import Store
+
+MAX_REQUESTS = 20_000  # of each class
+MAX_SPANS = 5_000_000  # of both together: about 1 GB while they are accounted
+TAIL, TYPICAL = 1, 2
+_HIGHEST_HASH = 2**64 - 2048  # the highest that a float holds
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """Which durations make a request one of the tail or typical, in nanoseconds, and how many requests of each are.
+
+    By default all requests are in the tail.
+    """
+
+    tail_requests: int
+    tail_from_ns: int = 0
+    typical_requests: int = 0
+    typical_from_ns: int = 1
+    typical_to_ns: int = 0
+
+    def parameters(self) -> dict[str, int]:
+        """Bind sql/sampled.sql."""
+        return {
+            "every_trace": 0,
+            "tail_from_ns": self.tail_from_ns,
+            "tail_hash": _hash_limit(self.tail_requests),
+            "typical_from_ns": self.typical_from_ns,
+            "typical_to_ns": self.typical_to_ns,
+            "typical_hash": _hash_limit(self.typical_requests),
+            "max_requests": MAX_REQUESTS,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RequestClass:
+    """The sampled requests of one class: their durations, and which spans are their entries.
+
+    `picked` counts those that were picked, before any were left out for having too many spans.
+    """
+
+    picked: int
+    duration_ns: Ints
+    is_entry: Bools
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Spans of the sampled requests' traces. `group` numbers the spans' groups, whose names are `groups`.
+
+    `matches` says which spans match the filters themselves.
+    """
+
+    spans: Spans
+    group: Ints
+    groups: tuple[tuple[str, ...], ...]
+    matches: Bools
+    tail: RequestClass
+    typical: RequestClass
+
+
+def fetch_sample(store: Store, parameters: dict[str, Any], by: Sequence[str], cuts: Cuts) -> Sample:
+    """Fetch at most MAX_REQUESTS of each class with their traces' spans, grouped by the dimensions `by`.
+
+    `parameters` are those of sql/requests.sql. Where the traces have more than MAX_SPANS, fewer requests are kept.
+    """
+    bound = parameters | cuts.parameters()
+    requests = store.columns(query("sampled_requests"), **bound)
+    rows = store.columns(query("sampled_spans"), **bound, by=list(by), max_spans=MAX_SPANS)
+    traces, trace_of_row = _trace_codes(rows)
+    if len(trace_of_row) == MAX_SPANS:  # the last trace may be cut off: leave it out
+        traces = {key: code for key, code in traces.items() if code != trace_of_row[-1]}
+        if not traces:
+            raise AnalysisError(
+                f"one trace has more than {MAX_SPANS:,} spans, too many to account for its time: narrow the question"
+            )
+        rows = {name: values[trace_of_row != trace_of_row[-1]] for name, values in rows.items()}
+        trace_of_row = trace_of_row[trace_of_row != trace_of_row[-1]]
+    spans = Spans(
+        trace=trace_of_row,
+        span_id=_column(rows, "span", np.uint64),
+        parent_id=_column(rows, "parent", np.uint64),
+        start_ns=_column(rows, "start_ns", np.int64),
+        duration_ns=_column(rows, "duration_ns", np.int64),
+        host=_codes(_column(rows, "placed_on", np.object_))[0],
+        half=_column(rows, "half", np.int64),
+    )
+    group, groups = _group_codes(rows, by)
+    tail, typical = (_request_class(spans, requests, traces, number) for number in (TAIL, TYPICAL))
+    return Sample(spans, group, groups, _column(rows, "matches", np.bool_), tail, typical)
+
+
+def _hash_limit(requests: int) -> int:
+    """Up to which 64-bit hash about MAX_REQUESTS of so many requests lie: a few more, of which the lowest are taken."""
+    return round(_HIGHEST_HASH * min(1.0, 1.05 * MAX_REQUESTS / max(1, requests)))
+
+
+def _column(rows: dict[str, Any], name: str, dtype: Any) -> npt.NDArray[Any]:
+    return np.asarray(rows.get(name, ()), dtype=dtype)
+
+
+def _trace_codes(rows: dict[str, Any]) -> tuple[dict[tuple[int, int], int], Ints]:
+    """Give the traces numbers; rows of one trace stand together."""
+    first, last = _column(rows, "trace_first", np.uint64), _column(rows, "trace_last", np.uint64)
+    if len(first) == 0:
+        return {}, np.empty(0, dtype=np.int64)
+    fresh = np.append(True, (first[1:] != first[:-1]) | (last[1:] != last[:-1]))
+    keys = zip(first[fresh].tolist(), last[fresh].tolist(), strict=True)
+    return {key: code for code, key in enumerate(keys)}, np.cumsum(fresh) - 1
+
+
+def _codes(texts: npt.NDArray[Any]) -> tuple[Ints, list[str]]:
+    """Give numbers to the distinct texts in the order of their appearance."""
+    known: dict[str, int] = {}
+    codes = np.fromiter((known.setdefault(text, len(known)) for text in texts), dtype=np.int64, count=len(texts))
+    return codes, list(known)
+
+
+def _group_codes(rows: dict[str, Any], by: Sequence[str]) -> tuple[Ints, tuple[tuple[str, ...], ...]]:
+    """Give numbers to the distinct combinations of the dimensions `by`."""
+    columns = [_codes(_column(rows, f"by_{name}", np.object_)) for name in by]
+    group = np.zeros(len(columns[0][0]), dtype=np.int64)
+    names: list[tuple[str, ...]] = [()]
+    for codes, texts in columns:  # one dimension after the other, so that only combinations that occur get a number
+        distinct, group = np.unique(group * len(texts) + codes, return_inverse=True)
+        names = [(*names[pair // len(texts)], texts[pair % len(texts)]) for pair in distinct.tolist()]
+    return group, tuple(names)
+
+
+def _request_class(
+    spans: Spans, requests: dict[str, Any], traces: dict[tuple[int, int], int], number: int
+) -> RequestClass:
+    """Find the entry spans of one class among the fetched spans; requests whose trace was not fetched are left out."""
+    mine = _column(requests, "class", np.int64) == number
+    names = ("trace_first", "trace_last", "span_id", "start_ns", "duration_ns")
+    columns = [_column(requests, name, np.uint64)[mine].tolist() for name in names]
+    wanted = {
+        (traces[first, last], span_id, start_ns, duration_ns)
+        for first, last, span_id, start_ns, duration_ns in zip(*columns, strict=True)
+        if (first, last) in traces
+    }
+    is_entry = np.zeros(len(spans), dtype=np.bool_)
+    ids = np.array([key[1] for key in wanted], dtype=np.uint64)
+    for row in np.flatnonzero(np.isin(spans.span_id, ids)).tolist():
+        key = (
+            int(spans.trace[row]),
+            int(spans.span_id[row]),
+            int(spans.start_ns[row]),
+            int(spans.duration_ns[row]),
+        )
+        if key in wanted:  # of equal rows only the first, which is their parent
+            wanted.remove(key)
+            is_entry[row] = True
+    return RequestClass(int(mine.sum()), spans.duration_ns[is_entry], is_entry)

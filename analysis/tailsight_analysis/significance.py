@@ -1,0 +1,60 @@
+"""Is it over-represented in the tail, or is it chance? Two tests.
+
+Fisher's exact test, one-sided (Fisher 1935), and Benjamini and Hochberg's correction for many tests (1995).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import gammaln
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+def fisher_over_represented(tail_with: Ints, typical_with: Ints, tail: int, typical: int) -> Floats:
+    """Chance of at least `tail_with` of `tail` requests having a value that `tail_with + typical_with` of all have.
+
+    The upper tail of the hypergeometric distribution, given both margins.
+    """
+    tables, inverse = np.unique(np.stack((tail_with, tail_with + typical_with), axis=1), axis=0, return_inverse=True)
+    chances = np.array([_upper_tail(int(k), int(holders), tail, tail + typical) for k, holders in tables], dtype=float)
+    return chances[np.ravel(inverse)] if len(chances) else np.empty(0)
+
+
+def benjamini_hochberg(p_values: Floats, tests: int | None = None) -> Floats:
+    """Adjust p-values so that they control the false discovery rate over `tests` tests.
+
+    Tests beyond the given p-values count as having p = 1.
+    """
+    count = len(p_values)
+    total = count if tests is None else tests
+    if count == 0:
+        return np.empty(0)
+    order = np.argsort(p_values)
+    scaled = p_values[order] * total / np.arange(1, count + 1)
+    adjusted = np.empty(count)
+    adjusted[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    return adjusted
+
+
+def _upper_tail(at_least: int, holders: int, draws: int, population: int) -> float:
+    """P(X ≥ at_least) where `draws` are taken of a `population` that has `holders`; summed in logarithms."""
+    most = min(holders, draws)
+    least = max(0, holders + draws - population)
+    if at_least <= least:
+        return 1.0
+    k = np.arange(at_least, most + 1)
+    log_chances = (
+        _log_choose(holders, k)
+        + _log_choose(population - holders, draws - k)
+        - _log_choose(population, np.array(draws))
+    )
+    peak = log_chances.max()
+    return float(min(1.0, np.exp(peak) * np.exp(log_chances - peak).sum()))
+
+
+def _log_choose(n: int, k: npt.NDArray[np.int64]) -> Floats:
+    chosen: Floats = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    return chosen

@@ -1,0 +1,53 @@
+-- Fragment. Which requests start in the window? One row each: trace_id, span_id (of its entry span), start_ns,
+-- duration_ns, failed (1 where the entry span's status is ERROR). See docs/analysis/requests.md.
+SELECT
+    trace_id,
+    span_id,
+    toInt64(toUInt64(bitShiftRight(entry, 128))) AS start_ns,
+    bitNot(toUInt64(bitShiftRight(entry, 64))) AS duration_ns,
+    toUInt8(toUInt64(entry)) AS failed
+FROM
+(
+    SELECT trace_id, span_id, min(entry) AS entry
+    FROM
+    (
+        -- without a service: every root span
+        SELECT s.trace_id AS trace_id, s.span_id AS span_id, {{span_order}} AS entry
+        FROM spans AS s
+        WHERE empty({service:Array(String)}) AND {{within}} AND {{looked_at}} AND s.parent_span_id = toFixedString('', 8)
+
+        UNION ALL
+
+        -- and of a trace without any root span: the earliest span whose parent is not there, else the earliest
+        SELECT trace_id, tupleElement(earliest, 1) AS span_id, tupleElement(earliest, 2) AS entry
+        FROM
+        (
+            SELECT
+                s.trace_id AS trace_id,
+                argMin((s.span_id, {{span_order}}, {{within}}), (
+                    s.parent_span_id != s.span_id AND (s.trace_id, s.parent_span_id) IN (
+                        SELECT s.trace_id, s.span_id FROM spans AS s WHERE {{in_rootless_trace}}),
+                    s.start_time, -toInt64(s.duration_ns), s.span_id)) AS earliest
+            FROM spans AS s
+            WHERE {{in_rootless_trace}}
+            GROUP BY trace_id
+        )
+        WHERE tupleElement(earliest, 3)
+
+        UNION ALL
+
+        -- with a service: its spans whose parent is not a span of it
+        SELECT s.trace_id AS trace_id, s.span_id AS span_id, {{span_order}} AS entry
+        FROM spans AS s
+        WHERE notEmpty({service:Array(String)}) AND {{within}} AND {{looked_at}} AND s.service IN {service:Array(String)}
+            AND (s.parent_span_id = toFixedString('', 8) OR s.parent_span_id = s.span_id
+                OR (s.trace_id, s.parent_span_id) NOT IN (
+                    SELECT s.trace_id, s.span_id FROM spans AS s
+                    WHERE notEmpty({service:Array(String)}) AND {{around}} AND {{looked_at}}
+                        AND s.service IN {service:Array(String)}))
+    )
+    WHERE {{unfiltered}} OR trace_id IN (
+        -- the other filters: a span somewhere in the trace matches all of them
+        SELECT s.trace_id FROM spans AS s WHERE NOT {{unfiltered}} AND {{around}} AND {{filters}})
+    GROUP BY trace_id, span_id
+)

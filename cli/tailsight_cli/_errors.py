@@ -1,0 +1,79 @@
+"""Every way in which a command ends, and the one line that says why.
+
+0    fine
+1    a regression was found (`gate`)
+2    wrong use or configuration: an option, its value, an extra that is not installed
+3    not enough data to decide
+4    the store or an input could not be read
+70   a defect of tailsight itself
+130  stopped with Ctrl-C
+"""
+
+from __future__ import annotations
+
+import os
+
+FINE = 0
+WRONG_USE = 2
+NOT_ENOUGH_DATA = 3
+UNREADABLE = 4
+DEFECT = 70
+INTERRUPTED = 130
+TRACEBACK_ENV = "TAILSIGHT_TRACEBACK"
+
+
+class CommandError(Exception):
+    """A command's own error: one line that names the thing, the value and the way out, and the exit code."""
+
+    def __init__(self, message: str, exit_code: int = WRONG_USE) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def missing_extra(command: str, extra: str, module: str | None) -> CommandError:
+    """Say which extra brings what a command needs."""
+    return CommandError(f"`tailsight {command}` needs {module or 'more packages'}: pip install 'tailsight[{extra}]'")
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """Turn any error into its exit code and its one line.
+
+    The packages are imported here, because a bare installation has none of them and fails before it gets here.
+    """
+    from tailsight_analysis import AnalysisError, NoSpansError, NotEnoughDataError, StorageError
+    from tailsight_storage import InvalidDsnError
+
+    if isinstance(error, CommandError):
+        return error.exit_code, str(error)
+    if isinstance(error, NoSpansError):
+        return NOT_ENOUGH_DATA, f"{error}; {_where_to_look()}"
+    if isinstance(error, NotEnoughDataError):
+        return NOT_ENOUGH_DATA, f"{error}; widen the window with --since or --all-time, or lower --quantile"
+    if isinstance(error, (AnalysisError, InvalidDsnError)):
+        return WRONG_USE, str(error)
+    if isinstance(error, StorageError):
+        return UNREADABLE, str(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return UNREADABLE, f"{where}{error.strerror or error}"
+    return DEFECT, (
+        f"{type(error).__name__}: {error}; this is a defect of tailsight, please report it "
+        f"({TRACEBACK_ENV}=1 shows where it happened)"
+    )
+
+
+def wants_traceback() -> bool:
+    """Whether the person at the terminal asked to see where a defect happened."""
+    return os.environ.get(TRACEBACK_ENV, "") not in ("", "0")
+
+
+def one_line(text: str) -> str:
+    """Put a message on one line."""
+    return " ".join(text.split())
+
+
+def _where_to_look() -> str:
+    return (
+        "look further with --since 24h or --all-time, or send data: "
+        "`tailsight demo`, `tailsight import FILE`, or an OTLP exporter pointed at a collector"
+    )

@@ -1,0 +1,158 @@
+"""`tailsight demo`: the whole line on the sample pipeline."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from tailsight_analysis import Filters, breakdown, connect, tail, whole_time
+from tailsight_cli._collecting import collector_errors
+from tailsight_cli.demo.pipeline import DEFAULT_REQUESTS, run_pipeline
+from tailsight_cli.demo.pipeline import Progress as PipelineProgress
+from tailsight_cli.render import console, render_breakdown, render_tail
+from tailsight_cli.signals import sigterm_interrupts
+from tailsight_cli.stack import Ports, Stack
+
+_HELP = f"""Run a real sample pipeline through collector, store and dashboard, and report on it.
+
+A client process sends requests to an HTTP inference service with a bounded queue, a dynamic batcher and a numpy model.
+With the dashboard it goes on until Ctrl-C, with a report after the first {DEFAULT_REQUESTS:,} requests and at the end.
+
+\b
+Examples:
+  tailsight demo                          with the dashboard, until Ctrl-C
+  tailsight demo --headless               {DEFAULT_REQUESTS:,} requests, one report, exit 0
+  tailsight demo --data ./demo-data       keep what it recorded
+"""
+REPORT_QUANTILE = 0.99
+
+
+@click.command("demo", help=_HELP)
+@click.option("--headless", is_flag=True, help="Without the dashboard, for a bounded number of requests.")
+@click.option(
+    "--requests",
+    type=click.IntRange(min=100),
+    default=DEFAULT_REQUESTS,
+    show_default=True,
+    help="How many requests the first report covers; fewer than 100 have no tail to speak of.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep the recorded spans in this folder.  [default: a temporary one]",
+)
+def command(headless: bool, requests: int, data: Path | None) -> None:
+    """Run the demo."""
+    run = f"demo-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    ports = Ports()
+    ports = Ports(ports.host, _free_or_any(ports.http), _free_or_any(ports.sql), _free_or_new(ports.dashboard))
+    words = Console(stderr=True, highlight=False)
+    with collector_errors(), sigterm_interrupts(), _folder(data) as folder:
+        with words.status("starting the collector with an embedded ClickHouse …"):
+            stack = Stack(ports, data=folder).__enter__()
+        try:
+            if not headless:
+                with words.status("starting the dashboard …"):
+                    stack.start_dashboard()
+                click.echo(f"dashboard  {stack.dashboard_url}/?run={run}")
+                click.echo(f"OTLP/HTTP  {stack.otlp_url}/v1/traces")
+                click.echo(f"store      {stack.store}")
+            _drive(stack, run, requests)
+            _report(stack, run)
+            if not headless:
+                click.echo(f"\nThe pipeline goes on; look at {stack.dashboard_url}/?run={run}  Ctrl-C stops.")
+                _drive_until_interrupted(stack, run)
+                _report(stack, run)
+            if data is not None:
+                click.echo(f"\nrecorded in {data}; read it again: tailsight up --data {data}")
+        finally:
+            stack.__exit__(None, None, None)
+
+
+def _drive(stack: Stack, run: str, requests: int) -> None:
+    with _progress(total=requests) as (progress, task):
+
+        def show(now: PipelineProgress) -> None:
+            progress.update(task, completed=now.done + now.errors)
+
+        run_pipeline(stack.otlp_url, requests=requests, run=run, on_progress=show)
+        stack.wait_until_loaded()
+
+
+def _drive_until_interrupted(stack: Stack, run: str) -> None:
+    stop = threading.Event()
+    with _progress(total=None) as (progress, task):
+
+        def show(now: PipelineProgress) -> None:
+            progress.update(task, completed=now.done + now.errors)
+
+        try:
+            run_pipeline(stack.otlp_url, requests=None, run=run, on_progress=show, stop=stop)
+        except KeyboardInterrupt:
+            stop.set()
+    stack.wait_until_loaded()
+
+
+def _report(stack: Stack, run: str) -> None:
+    out = console()
+    with connect(stack.store) as store:
+        window = whole_time(store, run)
+        if window is None:
+            return
+        filters = Filters(run=(run,))
+        out.print()
+        out.print(render_tail(tail(store, window, filters, REPORT_QUANTILE)))
+        out.print()
+        out.print(render_breakdown(breakdown(store, window, filters)))
+
+
+@contextmanager
+def _progress(total: int | None) -> Iterator[tuple[Progress, TaskID]]:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("requests"),
+        *((BarColumn(),) if total else ()),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield progress, progress.add_task("requests", total=total)
+
+
+@contextmanager
+def _folder(data: Path | None) -> Iterator[Path]:
+    if data is not None:
+        yield data
+        return
+    with tempfile.TemporaryDirectory(prefix="tailsight-demo-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _free_or_any(port: int) -> int:
+    """Keep the well-known port if nobody has it, so that other shells find the demo; else let the system choose."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((Ports.host, port))
+        except OSError:
+            return 0
+    return port
+
+
+def _free_or_new(port: int) -> int:
+    """Do the same for the dashboard, whose server wants a number."""
+    if _free_or_any(port):
+        return port
+    with socket.socket() as probe:
+        probe.bind((Ports.host, 0))
+        number: int = probe.getsockname()[1]
+        return number

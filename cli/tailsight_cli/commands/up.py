@@ -1,0 +1,51 @@
+"""`tailsight up`: collector, embedded store and dashboard, until Ctrl-C."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tailsight_cli._collecting import collector_errors
+from tailsight_cli.commands.collector import data_option, listening_options, write_store_option
+from tailsight_cli.signals import sigterm_interrupts
+from tailsight_cli.stack import DEFAULT_DASHBOARD_PORT, Ports, Stack
+
+_HELP = """Start the collector with its embedded store, and the dashboard over it, until Ctrl-C.
+
+\b
+Examples:
+  tailsight up                                        data in ./tailsight-data
+  tailsight up --data /var/lib/tailsight --dashboard-port 9000
+"""
+
+
+@click.command("up", help=_HELP)
+@data_option
+@write_store_option
+@listening_options
+@click.option(
+    "--dashboard-port",
+    type=click.IntRange(1, 65535),
+    default=DEFAULT_DASHBOARD_PORT,
+    show_default=True,
+    help="Port of the dashboard.",
+)
+def command(data: Path | None, store: str | None, host: str, http_port: int, sql_port: int, dashboard_port: int) -> None:
+    """Start everything and wait."""
+    ports = Ports(host, http_port, sql_port, dashboard_port)
+    with (
+        collector_errors(),
+        sigterm_interrupts(),
+        Stack(ports, data=data, store=store, on_words=_pass_on) as stack,
+    ):
+        stack.start_dashboard()
+        click.echo(f"dashboard  {stack.dashboard_url}")
+        click.echo(f"OTLP/HTTP  {stack.otlp_url}/v1/traces")
+        click.echo(f"store      {stack.store}")
+        click.echo("Ctrl-C stops.")
+        stack.wait()
+
+
+def _pass_on(name: str, line: str) -> None:
+    click.echo(f"{name}: {line}", err=True)

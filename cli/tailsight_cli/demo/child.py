@@ -1,0 +1,102 @@
+"""A child process of the demo: its lines become events, its last words are kept, and it never outlives its parent."""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+STOP_PATIENCE_S = 10.0
+"""Seconds between SIGTERM and SIGKILL: enough to finish requests and to flush spans to a collector that is away."""
+
+_LAST_WORDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A line that a child wrote, or its end."""
+
+    child: "Child"
+    facts: dict[str, Any] | None  # None: stdout ended, and with it the child
+
+
+class Child:
+    """A Python module that runs as a process of its own, and takes --until-stdin-closes."""
+
+    def __init__(self, name: str, module: str, arguments: Sequence[str], events: "queue.Queue[Event]") -> None:
+        self.name = name
+        self._events = events
+        self._stderr: deque[str] = deque(maxlen=_LAST_WORDS)
+        self._process = subprocess.Popen(  # noqa: S603  our own module
+            [sys.executable, "-m", module, *arguments, "--until-stdin-closes"],
+            stdin=subprocess.PIPE,  # never written to: it closes when this process dies, and the child notices
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            text=True,
+            # Ctrl-C in the terminal is the parent's to handle: the client must stop before the service does.
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None  # noqa: S101  for mypy: they are pipes
+        assert self._process.stderr is not None  # noqa: S101
+        self._readers = [
+            threading.Thread(target=self._read_facts, args=(self._process.stdout,), daemon=True),
+            threading.Thread(target=self._read_words, args=(self._process.stderr,), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM, if it still runs, and return at once."""
+        if self._process.poll() is None:
+            self._process.terminate()
+
+    def stop(self) -> None:
+        """Ask it to end, and see that it does. A second time does nothing."""
+        self.ask_to_stop()
+        self._reap()
+
+    def outcome(self) -> int:
+        """Return the exit status of a child whose stdout has ended. Negative: the signal that ended it."""
+        self._reap()
+        return self._process.returncode
+
+    def last_words(self) -> str:
+        """Return the last line that it wrote to stderr."""
+        return next((line for line in reversed(self._stderr) if line), "it said nothing on stderr")
+
+    def _reap(self) -> None:
+        try:
+            self._process.wait(STOP_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for reader in self._readers:
+            reader.join()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def _read_facts(self, stdout: IO[str]) -> None:
+        for line in stdout:
+            try:
+                facts = json.loads(line)
+            except ValueError:
+                continue  # something else in the process printed: not for us
+            if isinstance(facts, dict):
+                self._events.put(Event(self, facts))
+        self._events.put(Event(self, None))
+
+    def _read_words(self, stderr: IO[str]) -> None:
+        for line in stderr:
+            self._stderr.append(line.strip())

@@ -1,0 +1,95 @@
+"""`tailsight`: run a command, and end with its exit code and, where something went wrong, one line on stderr."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from tailsight_cli._errors import (
+    DEFECT,
+    FINE,
+    INTERRUPTED,
+    WRONG_USE,
+    explain,
+    missing_extra,
+    one_line,
+    wants_traceback,
+)
+
+if TYPE_CHECKING:
+    import click
+
+PROGRAM = "tailsight"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the console script."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; never lets an error out."""
+    try:
+        import click
+    except ModuleNotFoundError as error:
+        return _fail(WRONG_USE, str(missing_extra("…", "gate", error.name)))
+    # its warnings would be a second line beside ours
+    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
+    try:
+        outcome = program().main(args=list(arguments), prog_name=PROGRAM, standalone_mode=False)
+    except click.exceptions.Exit as ending:
+        return ending.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except click.UsageError as error:
+        return _fail(WRONG_USE, _usage(error))
+    except click.ClickException as error:
+        return _fail(error.exit_code, error.format_message())
+    except BrokenPipeError:
+        return _reader_left()
+    except Exception as error:
+        code, line = explain(error)
+        if code == DEFECT and wants_traceback():
+            raise
+        return _fail(code, line)
+    return outcome if isinstance(outcome, int) else FINE
+
+
+def program() -> click.Group:
+    """Build the `tailsight` command group."""
+    import click
+
+    from tailsight_cli.commands import LazyGroup
+
+    group = LazyGroup(
+        name=PROGRAM,
+        help="Why are my slow requests slow? Per stage, per hardware type, at the tail.",
+        epilog="Start with `tailsight demo`. Every command has --help with examples.",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    return click.version_option(metadata.version("tailsight"), prog_name=PROGRAM)(group)
+
+
+def _usage(error: click.UsageError) -> str:
+    path = error.ctx.command_path if error.ctx else PROGRAM
+    return f"{error.format_message()} (try `{path} --help`)"
+
+
+def _fail(code: int, message: str) -> int:
+    sys.stderr.write(f"{PROGRAM}: {one_line(message)}\n")
+    return code
+
+
+def _reader_left() -> int:
+    """Whoever read our output (`head`) has gone: end as a process that SIGPIPE ended, without Python's complaint."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + signal.SIGPIPE
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""A collector and a dashboard as child processes of this one: started together, watched, and stopped together."""
+
+from __future__ import annotations
+
+import os
+import queue
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from json import loads
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tailsight_cli.processes import Child, Event, ProcessError
+from tailsight_collector.settings import DEFAULT_HOST, DEFAULT_HTTP_PORT, DEFAULT_SQL_PORT
+from tailsight_storage import STORE_ENV
+
+DEFAULT_DASHBOARD_PORT = 8501
+START_PATIENCE_S = 60.0
+LOAD_PATIENCE_S = 30.0
+STOP_PATIENCE_S = 30.0
+"""More than the collector's own patience with a database that is slow while it shuts down."""
+_BEAT_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where to listen; 0 lets the system choose (not for the dashboard)."""
+
+    host: str = DEFAULT_HOST
+    http: int = DEFAULT_HTTP_PORT
+    sql: int = DEFAULT_SQL_PORT
+    dashboard: int = DEFAULT_DASHBOARD_PORT
+
+
+class Stack:
+    """The processes of `tailsight up`. Entering starts the collector; leaving stops everything."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        *,
+        data: Path | None,
+        store: str | None = None,
+        on_words: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._ports = ports
+        self._on_words = on_words
+        self._arguments = ["--host", ports.host, "--http-port", str(ports.http), "--sql-port", str(ports.sql)]
+        if data is not None:
+            self._arguments += ["--data", str(data)]
+        if store is not None:
+            self._arguments += ["--store", store]
+        self._cleanup = ExitStack()
+        self.events: queue.Queue[Event] = queue.Queue()
+        self.otlp_url = ""
+        self.store = ""
+        self.dashboard_url = ""
+
+    def __enter__(self) -> Self:
+        with ExitStack() as cleanup:
+            collector = self._child(
+                "collector", "tailsight_cli.main", ["collector", *self._arguments, "--lifeline"], cleanup
+            )
+            facts = self._first_facts(collector)
+            self.otlp_url, self.store = str(facts["otlp_url"]), str(facts["store"])
+            _await_answer(f"{self.otlp_url}/healthz", collector)
+            self._cleanup = cleanup.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._cleanup.close()
+
+    def start_dashboard(self) -> None:
+        """Start the dashboard over this stack's store, and return when it answers."""
+        host, port = self._ports.host, self._ports.dashboard
+        arguments = ["dashboard", "--host", host, "--port", str(port), "--store", self.store, "--lifeline"]
+        child = self._child("dashboard", "tailsight_cli.main", arguments, self._cleanup)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        _await_answer(f"{url}/_stcore/health", child)
+        self.dashboard_url = url
+
+    def wait_until_loaded(self) -> None:
+        """Return when everything that was acknowledged so far can be queried; raises ProcessError if it takes long."""
+        deadline = time.monotonic() + LOAD_PATIENCE_S
+        while True:
+            with urllib.request.urlopen(f"{self.otlp_url}/healthz", timeout=LOAD_PATIENCE_S) as answer:  # noqa: S310
+                health: dict[str, Any] = loads(answer.read())
+            if not health["journal"]["bytes"]:
+                return
+            if time.monotonic() > deadline:
+                problem = health["loading"].get("last_error") or "the database is slow"
+                raise ProcessError(f"the collector has not loaded what it received in {LOAD_PATIENCE_S:g} s: {problem}")
+            time.sleep(_BEAT_S)
+
+    def wait(self) -> None:
+        """Return never, but with a ProcessError when a process ends, or with KeyboardInterrupt."""
+        while True:
+            event = self.events.get()
+            if event.facts is None:
+                raise ProcessError(f"the {event.child.name} has ended: {event.child.last_words()}")
+
+    def _child(self, name: str, module: str, arguments: list[str], cleanup: ExitStack) -> Child:
+        on_words = self._on_words
+        forward = (lambda line: on_words(name, line)) if on_words else None
+        child = Child(
+            name, module, arguments, self.events, on_words=forward, stop_patience_s=STOP_PATIENCE_S,
+            environment=_without_store(),
+        )  # fmt: skip
+        cleanup.callback(child.stop)
+        return child
+
+    def _first_facts(self, child: Child) -> dict[str, Any]:
+        try:
+            event = self.events.get(timeout=START_PATIENCE_S)
+        except queue.Empty:
+            raise ProcessError(f"the {child.name} is not ready after {START_PATIENCE_S:g} s") from None
+        if event.facts is None:
+            raise ProcessError(_as_told(child))
+        return event.facts
+
+
+def _without_store() -> dict[str, str]:
+    """Leave TAILSIGHT_STORE out: it may name the store of other readers, and this stack has its own."""
+    return {name: value for name, value in os.environ.items() if name != STORE_ENV}
+
+
+def _await_answer(url: str, child: Child) -> None:
+    deadline = time.monotonic() + START_PATIENCE_S
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=START_PATIENCE_S):  # noqa: S310  http, and our own child
+                return
+        except (OSError, urllib.error.URLError) as error:
+            if child.has_ended:
+                raise ProcessError(_as_told(child)) from None
+            if time.monotonic() > deadline:
+                raise ProcessError(f"the {child.name} does not answer at {url}: {error}") from None
+            time.sleep(_BEAT_S)
+
+
+def _as_told(child: Child) -> str:
+    """Give a child's own error line, without the program's name in front of it."""
+    return f"the {child.name} did not start: {child.last_words().removeprefix('tailsight: ')}"

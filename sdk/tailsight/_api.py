@@ -1,0 +1,64 @@
+"""stage() and request(): what users write."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from opentelemetry.context import Context
+
+from ._guard import caught
+from ._span import Span, new_span
+from ._values import text
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MAX_NAME_LENGTH = 1024
+
+
+def stage(stage: str, *, name: str | None = None) -> Span:
+    """Measure a named part of a request: as a context manager, or as a decorator.
+
+    `stage` is one of preprocess, serialize, network, queue, compute, gpu_kernel, postprocess, or a word of your own.
+    `name` is the span's name: by default the stage, or the decorated function's qualified name.
+
+        with tailsight.stage("preprocess") as s:
+            s.set("tokens", 128)
+
+        @tailsight.stage("postprocess")
+        def decode(y): ...
+
+    Works for functions, coroutine functions, generators and async generators, and in `async with`. The object may be
+    entered any number of times, by several threads as well. Never raises.
+    """
+    # Written out rather than calling new_span(): this is the hot path.
+    span = Span()
+    span._stage = stage if type(stage) is str else text(stage, _MAX_NAME_LENGTH)
+    span._name = name if name is None or type(name) is str else text(name, _MAX_NAME_LENGTH)
+    span._base = span._trace = span._attributes = span._token = None
+    span._reused = False
+    return span
+
+
+@overload
+def request(name: F, /) -> F: ...
+
+
+@overload
+def request(name: str | None = None, *, context: Context | None = None) -> Span: ...
+
+
+def request(name: Any = None, *, context: Context | None = None) -> Any:
+    """Measure one unit of work as its caller sees it: as a context manager, or as a decorator (parentheses optional).
+
+    `name` is the span's name: by default "request", or the decorated function's qualified name. `context` is the
+    OpenTelemetry context that it continues, such as extract() returns; by default the current one. With a parent in
+    another process its kind is SERVER, otherwise INTERNAL. Never raises.
+    """
+    if name is None or type(name) is str:
+        return new_span(None, name, context)
+    try:
+        if callable(name) and not isinstance(name, str):
+            return new_span(None, None, None)(name)
+        return new_span(None, text(name, _MAX_NAME_LENGTH), context)
+    except Exception as error:
+        caught("request", error)
+        return new_span(None, None, None)

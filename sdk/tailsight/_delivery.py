@@ -1,0 +1,170 @@
+"""Delivering one encoded request: when to try again, when to give up, and what is counted."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from . import _otlp
+from ._guard import warn_once
+from ._http import Answer, Unreachable
+from ._options import Settings
+from ._stats import Counters, DropReason
+
+# A generator of its own, and not seeded by the application: services must not come back in step.
+_random_fraction = random.SystemRandom().random
+
+
+class Collector(Protocol):
+    """Where requests go."""
+
+    url: str
+
+    def post(self, body: bytes, *, timeout_s: float | None = None) -> Answer:
+        """Send a request, or raise Unreachable."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+
+class Patience(Protocol):
+    """How long the delivery may go on. The sender's thread implements it, and cuts it short at exit."""
+
+    def now(self) -> float:
+        """Return monotonic seconds."""
+        ...
+
+    def deadline(self) -> float | None:
+        """Return the monotonic second at which everything must be over, or None while there is no hurry."""
+        ...
+
+    def wait(self, seconds: float, *, also_at_exit: bool) -> bool:
+        """Wait; return False once that would reach beyond the deadline, or once there is one and not `also_at_exit`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """The backoff: doubled each time, and a random part of it, so that many services do not come back at once."""
+
+    initial_s: float
+    max_s: float
+    for_s: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> "RetryPolicy":
+        """Take the policy from the settings."""
+        return cls(settings.retry_initial_s, settings.retry_max_s, settings.retry_for_s)
+
+    def backoff_s(self, retry: int, fraction: float) -> float:
+        """Return how long to wait before the `retry`-th retry (from 0); `fraction` in [0, 1) is the jitter."""
+        full = min(self.max_s, self.initial_s * 2.0 ** min(retry, 60))
+        return full * (0.5 + 0.5 * fraction)
+
+
+class Delivery:
+    """Takes encoded requests to the collector."""
+
+    def __init__(
+        self,
+        collector: Collector,
+        policy: RetryPolicy,
+        counters: Counters,
+        patience: Patience,
+        jitter: Callable[[], float] = _random_fraction,
+    ) -> None:
+        self._collector = collector
+        self._policy = policy
+        self._counters = counters
+        self._patience = patience
+        self._jitter = jitter
+        self._was_reached = False
+
+    def deliver(self, body: bytes, spans: int) -> bool:
+        """Deliver a request with `spans` spans, with as many attempts as it takes. Return whether it arrived."""
+        give_up_at = self._patience.now() + self._policy.for_s
+        retry = 0
+        while True:
+            deadline = self._patience.deadline()
+            try:
+                answer = self._collector.post(
+                    body, timeout_s=None if deadline is None else deadline - self._patience.now()
+                )
+            except Unreachable as error:
+                problem, delay = str(error), None
+            else:
+                self._was_reached = True
+                self._counters.posts += 1
+                if answer.accepted:
+                    return self._accepted(answer, spans)
+                if not answer.retryable:
+                    return self._refused(answer, spans)
+                problem, delay = f"it answered {answer.status}", answer.retry_after_s
+            self._counters.failures += 1
+            if delay is None:
+                delay = self._policy.backoff_s(retry, self._jitter())
+            # A process that never reached a collector has none: do not keep it from exiting.
+            if self._patience.deadline() is not None and not self._was_reached:
+                return self._lost(DropReason.SHUTDOWN, spans, problem)
+            if self._patience.now() + delay > give_up_at:
+                return self._lost(DropReason.RETRIES_EXHAUSTED, spans, problem)
+            warn_once(
+                ("unreachable", self._collector.url),
+                "the collector at %s does not take spans: %s. They are kept, within the buffer's bound, and tried "
+                "again. Start one with `tailsight up`, set TAILSIGHT_ENDPOINT, or switch off with "
+                "TAILSIGHT_ENABLED=false",
+                self._collector.url,
+                problem,
+            )
+            if not self._patience.wait(delay, also_at_exit=self._was_reached):
+                return self._lost(DropReason.SHUTDOWN, spans, problem)
+            retry += 1
+            self._counters.retries += 1
+
+    def _accepted(self, answer: Answer, spans: int) -> bool:
+        rejected, message = _otlp.partial_success(answer.body)
+        rejected = min(rejected, spans)
+        self._counters.sent += spans - rejected
+        if rejected or message:
+            self._counters.drop(DropReason.REJECTED, rejected)
+            warn_once(
+                ("partial success", self._collector.url),
+                "the collector at %s rejected %d of %d spans: %s. They are not sent again; tailsight.stats() counts "
+                "them",
+                self._collector.url,
+                rejected,
+                spans,
+                message[:200] or "no reason given",
+            )
+        return True
+
+    def _refused(self, answer: Answer, spans: int) -> bool:
+        self._counters.failures += 1
+        self._counters.drop(DropReason.REFUSED, spans)
+        warn_once(
+            ("refused", self._collector.url, answer.status),
+            "the collector at %s refuses spans with status %d (%s): they are dropped. Check the endpoint and its "
+            "headers; tailsight.stats() counts further ones",
+            self._collector.url,
+            answer.status,
+            _readable(answer.body),
+        )
+        return False
+
+    def _lost(self, reason: DropReason, spans: int, problem: str | None) -> bool:
+        self._counters.drop(reason, spans)
+        warn_once(
+            ("lost", reason, self._collector.url),
+            "%d spans are dropped (%s): the collector at %s did not take them in time: %s",
+            spans,
+            reason.value,
+            self._collector.url,
+            problem,
+        )
+        return False
+
+
+def _readable(body: bytes) -> str:
+    shown = "".join(character if character.isprintable() else " " for character in body[:200].decode(errors="replace"))
+    return " ".join(shown.split()) or "no reason given"

@@ -1,0 +1,186 @@
+"""The table of options: every option once, with its default, its environment variables, and how its text is read.
+
+configure()'s keywords, the environment and docs/sdk.md follow this table; tests compare them with it.
+"""
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from . import _parse as parse
+from ._guard import warn
+
+DEFAULT_ENDPOINT = "http://127.0.0.1:4318"
+TRACES_PATH = "/v1/traces"
+DEFAULT_TIMEOUT_S = 10.0
+DEFAULT_SEND_INTERVAL_S = 1.0
+DEFAULT_RETRY_INITIAL_S = 1.0
+DEFAULT_RETRY_MAX_S = 30.0
+DEFAULT_RETRY_FOR_S = 300.0
+DEFAULT_FLUSH_TIMEOUT_S = 5.0
+DEFAULT_BUFFER_BYTES = 32 * 1024 * 1024
+DEFAULT_BATCH_BYTES = 1024 * 1024
+DEFAULT_MAX_ATTRIBUTES = 128
+DEFAULT_MAX_EVENTS = 128
+DEFAULT_MAX_VALUE_LENGTH = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An environment variable, and how its text becomes the option's value. `read` raises ValueError with why."""
+
+    env: str
+    read: Callable[[str], Any]
+
+
+def _option(default: Any, read: Callable[[Any], Any], *otel: Source, help: str) -> Any:  # noqa: A002  as in argparse
+    """One row of the table. `read` checks an argument as well as the text of the TAILSIGHT_ variable."""
+    metadata = {"read": read, "otel": otel, "help": help}
+    if isinstance(default, Mapping):
+        return dataclasses.field(default_factory=lambda: default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What configure() arrived at. Frozen: a change is a new configure()."""
+
+    enabled: bool = _option(
+        True,
+        parse.boolean,
+        Source("OTEL_SDK_DISABLED", lambda text: not parse.boolean(text)),
+        help="false: record nothing and send nothing; decorated code runs as if it were bare",
+    )
+    service: str | None = _option(
+        None, parse.text, Source("OTEL_SERVICE_NAME", parse.text), help="the service's name, `service.name`"
+    )
+    version: str | None = _option(None, parse.text, help="the service's version, `service.version`")
+    environment: str | None = _option(
+        None, parse.text, help="where it is deployed, `deployment.environment.name`: production, staging, …"
+    )
+    region: str | None = _option(None, parse.text, help="the region, `cloud.region`")
+    host: str | None = _option(None, parse.text, help="the host's name, `host.name`; found on the machine by default")
+    hardware: str | None = _option(
+        None,
+        parse.text,
+        help="the type of machine or accelerator, `tailsight.hardware`; found on the machine by default",
+    )
+    run: str | None = _option(
+        None, parse.text, help="a name for this execution, `tailsight.run`, to compare it with others"
+    )
+    model: str | None = _option(
+        None, parse.text, help="the model's name, `tailsight.model`, on every span that does not set its own"
+    )
+    resource_attributes: Mapping[str, Any] = _option(
+        parse.EMPTY,
+        parse.resource_attributes,
+        Source("OTEL_RESOURCE_ATTRIBUTES", parse.resource_attributes),
+        help="further resource attributes, `key=value,key=value` in the environment; the options above win over them",
+    )
+    endpoint: str = _option(
+        DEFAULT_ENDPOINT + TRACES_PATH,
+        lambda value: parse.endpoint(value, TRACES_PATH),
+        Source("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", lambda text: parse.endpoint(text, "")),
+        Source("OTEL_EXPORTER_OTLP_ENDPOINT", lambda text: parse.endpoint(text, TRACES_PATH)),
+        help="the collector's OTLP/HTTP address; `/v1/traces` is appended (not to OTEL_EXPORTER_OTLP_TRACES_ENDPOINT)",
+    )
+    headers: Mapping[str, str] = _option(
+        parse.EMPTY,
+        parse.headers,
+        Source("OTEL_EXPORTER_OTLP_TRACES_HEADERS", parse.headers),
+        Source("OTEL_EXPORTER_OTLP_HEADERS", parse.headers),
+        help="further HTTP headers for the collector, `key=value,key=value` in the environment",
+    )
+    compression: str = _option(
+        "none",
+        parse.one_of("none", "gzip"),
+        Source("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", parse.one_of("none", "gzip")),
+        Source("OTEL_EXPORTER_OTLP_COMPRESSION", parse.one_of("none", "gzip")),
+        help="`gzip` saves network and costs processor time in the service; `none` does the reverse",
+    )
+    timeout_s: float = _option(DEFAULT_TIMEOUT_S, parse.positive, help="seconds to wait for the collector's answer")
+    send_interval_s: float = _option(
+        DEFAULT_SEND_INTERVAL_S, parse.positive, help="seconds between two rounds of sending"
+    )
+    retry_initial_s: float = _option(
+        DEFAULT_RETRY_INITIAL_S,
+        parse.positive,
+        help="seconds before the first retry, at most; doubled each time, with jitter",
+    )
+    retry_max_s: float = _option(DEFAULT_RETRY_MAX_S, parse.positive, help="seconds between two retries, at most")
+    retry_for_s: float = _option(
+        DEFAULT_RETRY_FOR_S, parse.not_negative, help="seconds after which a batch that cannot be delivered is dropped"
+    )
+    flush_timeout_s: float = _option(
+        DEFAULT_FLUSH_TIMEOUT_S,
+        parse.not_negative,
+        help="seconds that the exit of the process may take to send what is pending",
+    )
+    buffer_bytes: int = _option(
+        DEFAULT_BUFFER_BYTES,
+        parse.positive_int,
+        help="memory for finished, unsent spans; what comes on top is dropped and counted",
+    )
+    batch_bytes: int = _option(
+        DEFAULT_BATCH_BYTES, parse.positive_int, help="encoded bytes of spans in one HTTP request, about"
+    )
+    max_attributes: int = _option(
+        DEFAULT_MAX_ATTRIBUTES, parse.positive_int, help="attributes of a span; further ones are dropped and counted"
+    )
+    max_events: int = _option(
+        DEFAULT_MAX_EVENTS,
+        parse.positive_int,
+        help="events, and links, of a span; further ones are dropped and counted",
+    )
+    max_value_length: int = _option(
+        DEFAULT_MAX_VALUE_LENGTH,
+        parse.positive_int,
+        help="characters, bytes or items of one attribute value; what is over is cut off",
+    )
+
+
+def env_name(option: str) -> str:
+    """Return the name of an option's own environment variable."""
+    return "TAILSIGHT_" + option.upper()
+
+
+def resolve(arguments: Mapping[str, object], environ: Mapping[str, str] = os.environ) -> Settings:
+    """Decide every option: explicit argument, TAILSIGHT_ variable, OpenTelemetry's variables, default.
+
+    A wrong value is logged and treated as if it were absent. None as an argument means "not given".
+    """
+    fields = {field.name: field for field in dataclasses.fields(Settings)}
+    chosen = {name: _decide(name, field.metadata, arguments.get(name), environ) for name, field in fields.items()}
+    for unknown in arguments.keys() - fields.keys():
+        near = difflib.get_close_matches(unknown, fields, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(fields)}"
+        warn("configure(%s=…) is ignored: there is no such option; %s", unknown, hint)
+    return Settings(**{name: value for name, value in chosen.items() if value is not None})
+
+
+def _decide(name: str, row: Mapping[str, Any], argument: object, environ: Mapping[str, str]) -> Any:
+    """Return an option's value, or None for the default. Mappings are merged, and the stronger source wins per key."""
+    candidates: list[tuple[str, object, Callable[[Any], Any]]] = [(f"configure({name}=…)", argument, row["read"])]
+    candidates += [
+        # An empty variable counts as unset, as OpenTelemetry specifies.
+        (source.env, environ.get(source.env, "").strip() or None, source.read)
+        for source in (Source(env_name(name), row["read"]), *row["otel"])
+    ]
+    merged: dict[str, Any] = {}
+    for where, value, read in candidates:
+        if value is None:
+            continue
+        try:
+            result = read(value)
+        except Exception as reason:
+            shown = "(not shown, it may hold a secret)" if name == "headers" else parse.shown(value)
+            warn("%s is ignored: %s, got %s", where, reason, shown)
+            continue
+        if not isinstance(result, Mapping):
+            return result
+        merged = {**result, **merged}
+    return MappingProxyType(merged) if merged else None

@@ -1,0 +1,216 @@
+"""The process's one configuration: made, replaced, flushed, ended, and made anew after a fork."""
+
+import atexit
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from . import attributes as keys
+from ._clock import Clock
+from ._guard import caught, guarded
+from ._http import Collector
+from ._ids import Ids
+from ._options import Settings, resolve
+from ._recorder import Limits, Recorder, current, discard
+from ._resource import resource_attributes
+from ._sender import Sender
+from ._stats import Stats, counters
+
+
+class _Runtime:
+    """What configure() set up. Changed under `lock` only."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.settings: Settings | None = None
+        self.recorder: Recorder | None = None
+        self.sender: Sender | None = None
+        self.retiring: list[Sender] = []
+        self.clock = Clock()
+
+
+_runtime = _Runtime()
+
+
+@guarded("configure", lambda: None)
+def configure(
+    *,
+    enabled: bool | None = None,
+    service: str | None = None,
+    version: str | None = None,
+    environment: str | None = None,
+    region: str | None = None,
+    host: str | None = None,
+    hardware: str | None = None,
+    run: str | None = None,
+    model: str | None = None,
+    resource_attributes: Mapping[str, Any] | None = None,
+    endpoint: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    compression: str | None = None,
+    timeout_s: float | None = None,
+    send_interval_s: float | None = None,
+    retry_initial_s: float | None = None,
+    retry_max_s: float | None = None,
+    retry_for_s: float | None = None,
+    flush_timeout_s: float | None = None,
+    buffer_bytes: int | None = None,
+    batch_bytes: int | None = None,
+    max_attributes: int | None = None,
+    max_events: int | None = None,
+    max_value_length: int | None = None,
+    **unknown: object,
+) -> None:
+    """Say who this service is and where its spans go. docs/sdk.md explains every option.
+
+    Whatever is not given comes from the environment (TAILSIGHT_…, then OTEL_…), then from the defaults. Without a call,
+    the first span configures from the environment. A further call replaces all options; spans recorded before it are
+    sent as they would have been. A wrong value is logged and ignored: this never raises.
+    """
+    arguments = {name: value for name, value in locals().items() if name != "unknown" and value is not None}
+    install(resolve({**arguments, **unknown}))
+
+
+def install(settings: Settings) -> Recorder:
+    """Make `settings` the current ones."""
+    with _runtime.lock:
+        if settings == _runtime.settings and _runtime.recorder is not None:
+            current.recorder = _runtime.recorder
+            return _runtime.recorder
+        before, sender_before = _runtime.recorder, _runtime.sender
+        _runtime.settings = settings
+        recorder = _start(settings)
+        if before is not None:
+            before.push = recorder.push  # requests in progress end as part of the new configuration
+        if sender_before is not None:
+            sender_before.close(settings.flush_timeout_s, wait=False)
+            _runtime.retiring = [*(sender for sender in _runtime.retiring if sender.alive), sender_before]
+        return recorder
+
+
+def flush(timeout: float | None = None) -> bool:
+    """Send all that finished before this call, and wait for it, `timeout` seconds at most (default: flush_timeout_s).
+
+    Return False if it took longer; the sending then goes on.
+    """
+    try:
+        with _runtime.lock:
+            sender, settings = _runtime.sender, _runtime.settings
+        if sender is None or settings is None:
+            return True
+        return sender.flush(settings.flush_timeout_s if timeout is None else timeout)
+    except Exception as error:
+        caught("flush", error)
+        return False
+
+
+def shutdown(timeout: float | None = None) -> None:
+    """Send what is pending, for `timeout` seconds at most (default: flush_timeout_s), and stop recording.
+
+    What could not be sent is dropped and counted. configure() starts again.
+    """
+    try:
+        with _runtime.lock:
+            settings, sender = _runtime.settings, _runtime.sender
+            senders = [*_runtime.retiring, *([sender] if sender else [])]
+            current.recorder = _runtime.recorder = _disabled()
+            _runtime.settings, _runtime.sender, _runtime.retiring = None, None, []
+        limit = timeout if timeout is not None else settings.flush_timeout_s if settings is not None else 0.0
+        until = time.monotonic() + limit
+        for ending in senders:
+            ending.close(limit, wait=False)  # all of them at once: the limit is for the whole
+        for ending in senders:
+            ending.close(max(0.0, until - time.monotonic()))
+    except Exception as error:
+        caught("shutdown", error)
+
+
+def stats() -> Stats:
+    """Return the SDK's own counters: what was sent, what was dropped and why."""
+    sender = _runtime.sender
+    return counters.snapshot(pending_bytes=sender.backlog.bytes if sender is not None else 0)
+
+
+def _from_environment() -> Recorder:
+    """Configure on first use."""
+    with _runtime.lock:
+        return _runtime.recorder or install(resolve({}))
+
+
+def _start(settings: Settings) -> Recorder:
+    """Make the recorder, and the sender behind it, and make them current."""
+    if settings.enabled:
+        sender = Sender(
+            settings,
+            collector=Collector(
+                settings.endpoint,
+                headers=settings.headers,
+                compression=settings.compression,
+                timeout_s=settings.timeout_s,
+            ),
+            resource=guarded("describing the resource", lambda: _minimal_resource(settings))(
+                partial(resource_attributes, settings)
+            ),
+            defaults={keys.MODEL: settings.model} if settings.model else {},
+            clock=_runtime.clock,
+            counters=counters,
+            on_start=_flush_when_a_worker_process_ends,
+        )
+        _runtime.sender = sender
+        recorder = Recorder(clock=_runtime.clock, ids=Ids(), limits=Limits.of(settings), push=sender.push)
+    else:
+        _runtime.sender = None
+        recorder = _disabled()
+    current.recorder = _runtime.recorder = recorder
+    return recorder
+
+
+def _minimal_resource(settings: Settings) -> dict[str, Any]:
+    return {keys.SERVICE_NAME: settings.service or "unknown_service:python"}
+
+
+def _disabled() -> Recorder:
+    return Recorder(clock=_runtime.clock, ids=Ids(), limits=Limits(), push=discard, enabled=False)
+
+
+def _after_fork() -> None:
+    """Begin anew in a forked child: what is pending belongs to the parent, and so does the parent's thread.
+
+    Nothing of the old objects is used, since their locks may be held by threads that do not exist here.
+    """
+    try:
+        was_current = current.recorder is _runtime.recorder
+        before, settings = _runtime.recorder, _runtime.settings
+        _runtime.lock = threading.RLock()
+        _runtime.retiring = []
+        counters.reset()
+        if before is None or settings is None:
+            _runtime.recorder = _runtime.settings = _runtime.sender = None  # another thread was in the midst of it
+            if was_current:
+                current.recorder = None
+            return
+        before.push = discard  # spans of requests that the parent began: the parent sends them
+        captured = current.recorder
+        _start(settings)
+        if not was_current:
+            current.recorder = captured
+    except Exception as error:
+        caught("starting after a fork", error)
+
+
+def _flush_when_a_worker_process_ends() -> None:
+    """Register a last flush where atexit does not run: multiprocessing's forked children leave through os._exit()."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    if multiprocessing is not None and multiprocessing.parent_process() is not None:
+        multiprocessing.util.Finalize(None, shutdown, exitpriority=100)
+
+
+current.configure = _from_environment
+atexit.register(shutdown)
+if hasattr(os, "register_at_fork"):
+    # Already here, not in configure(): a fork while another thread configures must find it registered.
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,366 @@
+"""The span: the hot path. It is what `with tailsight.stage(…) as s` gives, and a real OpenTelemetry span.
+
+Everything here runs in the middle of the user's work. So: slots, no locks, one object per span, and each entry point
+has its own try/except (free until something is raised), because nothing of ours may reach the application.
+"""
+
+from collections.abc import Callable, Mapping
+from contextvars import Token
+from functools import partial
+from threading import get_ident
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from opentelemetry import trace as trace_api
+from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, Status, StatusCode, TraceFlags
+from opentelemetry.trace.span import DEFAULT_TRACE_STATE
+from opentelemetry.util import types as otel_types
+
+from . import _decorate
+from ._details import Details, describe_end
+from ._guard import caught
+from ._otel import SPAN_KEY, attach, detach, get_current, with_span
+from ._record import KIND_INTERNAL, KIND_SERVER
+from ._recorder import Recorder, current
+from ._trace import MAX_WAITING_SPANS, SAMPLED, Trace
+from ._values import FIXED_SIZE, Value, clean, text
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+REQUEST_NAME = "request"
+
+
+class Span(trace_api.Span):
+    """One execution of a stage, or one request. Made by stage() and request(); works once entered.
+
+    It is OpenTelemetry's current span while it is open, so what other instrumentation sets on the current span is
+    recorded here. No method raises, and none does anything before the span is entered or after it has ended.
+    """
+
+    __slots__ = (
+        "_attributes",
+        "_base",
+        "_details",
+        "_id",
+        "_name",
+        "_parent_id",
+        "_parent_is_remote",
+        "_reuse_of",
+        "_reused",
+        "_span_context",
+        "_stage",
+        "_start",
+        "_token",
+        "_trace",
+    )
+
+    _stage: str | None  # None: a request
+    _name: str | None  # None: called as its stage
+    _base: Context | None  # None: whatever is current
+    _trace: Trace | None  # None: not entered, or not recorded
+    _attributes: dict[str, Value] | None  # None: not open
+    _token: Token[Context] | None
+    _reused: bool
+    # From here on: set when it is entered.
+    _id: int
+    _parent_id: int
+    _parent_is_remote: bool
+    _start: int
+    _details: Details | None
+    _span_context: SpanContext | None
+    _reuse_of: "Span"
+
+    # --- entering and leaving ---------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        try:
+            if self._trace is not None:
+                return self._enter_again()
+            recorder = current.recorder or current.get()
+            if recorder is None or not recorder.enabled:
+                return self
+            base = self._base
+            context = get_current() if base is None else base
+            parent = context.get(SPAN_KEY)
+            if type(parent) is Span and (trace := parent._trace) is not None and trace.recorder is recorder:
+                if trace.records is None:
+                    return self
+                self._id = recorder.new_span_id() or 1
+                self._parent_id = parent._id
+                self._parent_is_remote = False
+            else:
+                begun = self._begin_trace(recorder, parent)
+                if begun is None:
+                    return self
+                trace = begun
+            self._trace = trace
+            self._details = self._span_context = None
+            if trace.records is not None:
+                self._attributes = {}
+            # Nothing but the span key, or nothing? One key may be a foreign one, which must be kept.
+            alone = len(context) == (parent is not None)
+            self._token = attach(Context({SPAN_KEY: self}) if alone else with_span(context, self))
+            self._start = recorder.now()
+        except Exception as error:
+            caught("entering a span", error)
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        try:
+            if self._reused:
+                return self._exit_again(exc)
+            token = self._token
+            if token is not None:
+                self._token = None
+                try:
+                    self._close(exc)
+                finally:  # whatever happens, the application must not go on inside our span
+                    detach(token)
+        except Exception as error:
+            caught("leaving a span", error)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.__exit__(exc_type, exc, tb)
+
+    def __call__(self, function: F) -> F:
+        """Decorate a function, coroutine function, generator function or async generator function."""
+        return _decorate.decorate(function, lambda name: partial(new_span, self._stage, self._name or name, self._base))
+
+    def suspend(self) -> Context | None:
+        """Stop being current, without ending: a generator yields. Return what resume() needs, None if nothing."""
+        token, self._token = self._token, None
+        if token is None:
+            return None
+        # Not only this span: a `with stage()` around the yield must be current again in the next step.
+        context = get_current()
+        detach(token)
+        return context
+
+    def resume(self, context: Context | None) -> None:
+        """Be current again, as before suspend()."""
+        if context is not None:
+            self._token = attach(context)
+
+    def _close(self, exc: BaseException | None) -> None:
+        """End, with the exception that ended the work if there was one. A second time does nothing."""
+        attributes, trace = self._attributes, self._trace
+        if attributes is None or trace is None or trace.records is None:
+            return
+        end = trace.recorder.now()
+        if exc is not None:
+            self._end_with(exc, end, attributes)
+        self._attributes = None
+        details = self._details
+        stage = self._stage
+        record = (
+            self._name or stage or REQUEST_NAME,
+            stage,
+            KIND_SERVER if self._parent_is_remote and stage is None else KIND_INTERNAL,
+            self._parent_is_remote,
+            self._id,
+            self._parent_id,
+            self._start,
+            end,
+            get_ident(),
+            attributes,
+            None if details is None else details.packed(),
+        )
+        trace.records.append(record)  # in one line, see Trace.hand_on()
+        if trace.local_root_id == self._id:
+            trace.ended = True
+            trace.hand_on()
+        elif trace.ended or len(trace.records) >= MAX_WAITING_SPANS:
+            trace.hand_on()
+
+    # --- what can be recorded ---------------------------------------------------------------------------------------
+
+    def set(self, key: str, value: object) -> None:
+        """Set an attribute: text, bool, int, float, bytes, None, lists and dicts of those; of others, str(value)."""
+        attributes = self._attributes
+        if attributes is None:
+            return
+        try:
+            limits = self._trace.recorder.limits  # type: ignore[union-attr]  # an open span has a trace
+            kind = type(value)
+            if kind not in FIXED_SIZE and (kind is not str or len(value) > limits.value_length):  # type: ignore[arg-type]
+                value = clean(value, limits.value_length)
+            if type(key) is not str:
+                key = text(key, limits.value_length)
+            if len(attributes) >= limits.attributes and key not in attributes:
+                self._more().dropped_attributes += 1
+                return
+            attributes[key] = value  # type: ignore[assignment]  # clean, or of a type that needs no cleaning
+        except Exception as error:
+            caught("setting an attribute", error)
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: otel_types.Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,  # noqa: ARG002  OpenTelemetry's signature; the convention dropped the attribute
+    ) -> None:
+        """Record an exception that the stage handled itself, as an event. The status stays as it is."""
+        if self._attributes is None or self._trace is None:
+            return
+        try:
+            self._more().add_exception(exception, attributes, self._stamp(timestamp), self._trace.recorder.limits)
+        except Exception as error:
+            caught("recording an exception", error)
+
+    def set_attribute(self, key: str, value: otel_types.AttributeValue) -> None:
+        """Do as set() does, under OpenTelemetry's name."""
+        self.set(key, value)
+
+    def set_attributes(self, attributes: Mapping[str, otel_types.AttributeValue]) -> None:
+        """Set several attributes."""
+        try:
+            for key, value in attributes.items():
+                self.set(key, value)
+        except Exception as error:
+            caught("setting attributes", error)
+
+    def add_event(self, name: str, attributes: otel_types.Attributes = None, timestamp: int | None = None) -> None:
+        """Record that something happened, now or at `timestamp` (nanoseconds of Unix time)."""
+        if self._attributes is None or self._trace is None:
+            return
+        try:
+            self._more().add_event(name, attributes, self._stamp(timestamp), self._trace.recorder.limits)
+        except Exception as error:
+            caught("adding an event", error)
+
+    def add_link(self, context: SpanContext, attributes: otel_types.Attributes = None) -> None:
+        """Point to a span of this or another trace."""
+        if self._attributes is None or self._trace is None:
+            return
+        try:
+            self._more().add_link(context, attributes, self._trace.recorder.limits)
+        except Exception as error:
+            caught("adding a link", error)
+
+    def update_name(self, name: str) -> None:
+        """Change the span's name."""
+        if self._attributes is not None:
+            self._name = text(name, 1024)
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """Set the outcome. Without this it is ERROR if an exception ended the span, else UNSET."""
+        if self._attributes is None:
+            return
+        try:
+            self._more().set_status(status, description)
+        except Exception as error:
+            caught("setting the status", error)
+
+    def end(self, end_time: int | None = None) -> None:  # noqa: ARG002  OpenTelemetry's signature
+        """End now, before the `with` block does. The span stays current until the block ends."""
+        try:
+            self._close(None)
+        except Exception as error:
+            caught("ending a span", error)
+
+    # --- what can be asked ------------------------------------------------------------------------------------------
+
+    def is_recording(self) -> bool:
+        """Tell whether what is set now will be kept."""
+        return self._attributes is not None
+
+    def get_span_context(self) -> SpanContext:
+        """Return OpenTelemetry's handle. It is made when somebody asks: most spans are never asked."""
+        trace = self._trace
+        if trace is None:
+            return INVALID_SPAN_CONTEXT
+        try:
+            if self._span_context is None:
+                self._span_context = SpanContext(trace.trace_id, self._id, False, TraceFlags(trace.flags), trace.state)
+            return self._span_context
+        except Exception as error:
+            caught("making a span context", error)
+            return INVALID_SPAN_CONTEXT
+
+    @property
+    def trace_id(self) -> str:
+        """The trace's id, 32 hexadecimal digits; zeros if this span is not recorded."""
+        return f"{0 if self._trace is None else self._trace.trace_id:032x}"
+
+    @property
+    def span_id(self) -> str:
+        """The span's id, 16 hexadecimal digits; zeros if this span is not recorded."""
+        return f"{0 if self._trace is None else self._id:016x}"
+
+    # --- off the hot path -------------------------------------------------------------------------------------------
+
+    def _begin_trace(self, recorder: Recorder, parent: object) -> Trace | None:
+        """Begin the trace's part in this process. The parent is foreign, remote, of another process, or missing."""
+        above = None
+        if parent is not None and isinstance(parent, trace_api.Span):
+            above = parent.get_span_context()
+            if not above.is_valid:
+                above = None
+        if above is None:
+            trace = Trace(recorder, recorder.new_trace_id() or 1, SAMPLED, DEFAULT_TRACE_STATE)
+        else:
+            trace = Trace(recorder, above.trace_id, int(above.trace_flags), above.trace_state)
+        if trace.records is None and self._stage is not None:
+            return None  # the caller decided not to sample: a stage costs nothing then, and leaves no mark
+        # A request that is not sampled becomes current all the same: what it sends on must name a new parent id.
+        self._id = trace.local_root_id = recorder.new_span_id() or 1
+        self._parent_id = 0 if above is None else above.span_id
+        self._parent_is_remote = above is not None and above.is_remote
+        return trace
+
+    def _more(self) -> Details:
+        details = self._details
+        if details is None:
+            details = self._details = Details()
+        return details
+
+    def _stamp(self, unix_ns: int | None) -> int:
+        trace = self._trace
+        assert trace is not None  # noqa: S101  open spans only
+        return trace.recorder.now() if unix_ns is None else unix_ns - trace.anchor_ns
+
+    def _end_with(self, exc: BaseException, end_ns: int, attributes: dict[str, Value]) -> None:
+        try:
+            mark = describe_end(exc)
+            if mark is not None:
+                attributes[mark] = True
+            elif not isinstance(exc, StopIteration | StopAsyncIteration):  # how __next__ says "no more", not a failure
+                self._more().fail(exc, end_ns, self._trace.recorder.limits)  # type: ignore[union-attr]
+        except Exception as error:
+            caught("recording how a span ended", error)
+
+    def _enter_again(self) -> Self:
+        """Enter an object that was entered before, perhaps by another thread that is still inside: a fresh span."""
+        again = new_span(self._stage, self._name, self._base)
+        again._reuse_of = self
+        self._reused = True
+        return again.__enter__()  # type: ignore[return-value]  # mypy: Self is Span, there are no subclasses
+
+    def _exit_again(self, exc: BaseException | None) -> None:
+        """Leave an object that several spans share: the current context tells which of them ends here."""
+        span = get_current().get(SPAN_KEY)
+        if type(span) is Span and (span is self or getattr(span, "_reuse_of", None) is self):
+            token, span._token = span._token, None
+            span._close(exc)
+            if token is not None:
+                detach(token)
+
+
+def new_span(stage: str | None, name: str | None, base: Context | None) -> Span:
+    """Make a span that has not begun."""
+    span = Span()
+    span._stage = stage
+    span._name = name
+    span._base = base
+    span._trace = span._attributes = span._token = None
+    span._reused = False
+    return span

@@ -1,0 +1,47 @@
+"""Every attribute key that tailsight writes or reads, said once.
+
+The keys that OpenTelemetry's semantic conventions define keep their names; the rest begin with `tailsight.`.
+"""
+
+from typing import Final
+
+# --- resource: one value for the whole process ----------------------------------------------------------------------
+SERVICE_NAME: Final = "service.name"
+SERVICE_VERSION: Final = "service.version"
+DEPLOYMENT_ENVIRONMENT: Final = "deployment.environment.name"
+HOST_NAME: Final = "host.name"
+CLOUD_REGION: Final = "cloud.region"
+PROCESS_PID: Final = "process.pid"
+TELEMETRY_SDK_NAME: Final = "telemetry.sdk.name"
+TELEMETRY_SDK_LANGUAGE: Final = "telemetry.sdk.language"
+TELEMETRY_SDK_VERSION: Final = "telemetry.sdk.version"
+HW_TYPE: Final = "hw.type"  # "gpu" or "cpu"
+HW_NAME: Final = "hw.name"
+HW_VENDOR: Final = "hw.vendor"
+RUN: Final = "tailsight.run"  # names one execution that is compared with another
+# Also allowed on a span, for work done on another device than the process's own: the store prefers the span's.
+HARDWARE: Final = "tailsight.hardware"
+
+# --- span -----------------------------------------------------------------------------------------------------------
+STAGE: Final = "tailsight.stage"
+MODEL: Final = "tailsight.model"
+BATCH_SIZE: Final = "tailsight.batch.size"
+QUEUE_DEPTH: Final = "tailsight.queue.depth"
+DEADLINE_MS: Final = "tailsight.deadline_ms"
+INTENDED_START_UNIX_NANO: Final = "tailsight.intended_start_unix_nano"
+THREAD_ID: Final = "thread.id"
+CANCELLED: Final = "tailsight.cancelled"  # true: the work was cancelled from outside; not an error of the stage
+
+# --- span, streams --------------------------------------------------------------------------------------------------
+TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"  # seconds
+STREAM_ITEMS: Final = "tailsight.stream.items"
+STREAM_GAP_P50_MS: Final = "tailsight.stream.gap_p50_ms"
+STREAM_GAP_P99_MS: Final = "tailsight.stream.gap_p99_ms"
+STREAM_GAP_MAX_MS: Final = "tailsight.stream.gap_max_ms"
+STREAM_ABANDONED: Final = "tailsight.stream.abandoned"  # true: the consumer closed the stream before its end
+
+# --- event ----------------------------------------------------------------------------------------------------------
+EXCEPTION_EVENT: Final = "exception"
+EXCEPTION_TYPE: Final = "exception.type"
+EXCEPTION_MESSAGE: Final = "exception.message"
+EXCEPTION_STACKTRACE: Final = "exception.stacktrace"

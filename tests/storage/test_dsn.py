@@ -1,0 +1,35 @@
+from pathlib import Path
+
+import pytest
+from tailsight_storage import ChdbDsn, InvalidDsnError, ServerDsn, parse_dsn
+
+
+def test_chdb_names_a_folder():
+    dsn = parse_dsn("chdb:///var/lib/tailsight")
+    assert dsn == ChdbDsn(Path("/var/lib/tailsight"))
+    assert str(dsn) == "chdb:///var/lib/tailsight"
+
+
+def test_server_has_defaults():
+    assert parse_dsn("clickhouse://db") == ServerDsn("db", 8123, "tailsight")
+    assert parse_dsn("clickhouses://db") == ServerDsn("db", 8443, "tailsight", secure=True)
+
+
+def test_server_reads_user_password_port_and_database():
+    dsn = parse_dsn("clickhouse://me:p%40ss@db.example:9000/traces?secure=1")
+    assert dsn == ServerDsn("db.example", 9000, "traces", "me", "p@ss", secure=True)
+
+
+def test_password_is_never_shown():
+    dsn = parse_dsn("clickhouse://me:secret@db/traces")
+    assert "secret" not in str(dsn)
+    assert "secret" not in repr(dsn)
+    with pytest.raises(InvalidDsnError) as caught:
+        parse_dsn("mysql://me:secret@db/traces")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "chdb://", "clickhouse:///db", "file:///x", "clickhouse://h:notaport/x"])
+def test_wrong_names_say_which_ways_exist(text):
+    with pytest.raises(InvalidDsnError, match="chdb:///folder"):
+        parse_dsn(text)
