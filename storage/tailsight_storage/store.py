@@ -134,9 +134,13 @@ class Store:
             return [tuple(row) for row in self._client.query(statement, parameters=dict(parameters)).result_rows]
 
     def raw(self, statement: str, *, parameters: dict[str, str], default_format: str | None = None) -> bytes:
-        """Run one statement and return the answer's bytes, in its own format or in the default one."""
+        """Run one statement and return the answer's bytes, in its own format or in the default one.
+
+        Parameters are texts in ClickHouse's own escaping, as its HTTP interface receives them.
+        """
+        bound = {name: _AsReceived(text) for name, text in parameters.items()}
         with self._translated():
-            return self._client.raw_query(statement, parameters=parameters, fmt=default_format)
+            return self._client.raw_query(statement, parameters=bound, fmt=default_format)
 
     # --- inside -------------------------------------------------------------------------------------------------
 
@@ -154,6 +158,16 @@ class Store:
             yield
         except (ClickHouseError, OSError) as error:
             raise _translate(error, self.dsn, inserting=inserting) from error
+
+
+class _AsReceived:
+    """A parameter's text that is escaped already: clickhouse-connect would escape a str once more."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
 
 
 def open_store(dsn: StoreDsn | str, *, create: bool = False) -> Store:

@@ -3,11 +3,17 @@
 
 -- (tupleElement and not v.type: a function's parameter is replaced only where it stands alone.)
 
+-- 1.0 stays a float in JSON; what JSON has no number for is a string, as in OTLP/JSON.
+CREATE OR REPLACE FUNCTION tailsight_json_double AS (x) -> multiIf(
+    NOT isFinite(x), toJSONString(toString(x)),
+    match(toString(x), '[.e]'), toString(x),
+    concat(toString(x), '.0'));
+
 -- Scalars inside arrays and maps; what lies deeper than two levels keeps its encoded bytes.
 CREATE OR REPLACE FUNCTION tailsight_innermost_json AS (v) -> multiIf(
     tupleElement(v, 'type') = 'string', toJSONString(tupleElement(v, 'string_value')),
     tupleElement(v, 'type') = 'int', toString(tupleElement(v, 'int_value')),
-    tupleElement(v, 'type') = 'double', toJSONString(tupleElement(v, 'double_value')),
+    tupleElement(v, 'type') = 'double', tailsight_json_double(tupleElement(v, 'double_value')),
     tupleElement(v, 'type') = 'bool', if(tupleElement(v, 'bool_value'), 'true', 'false'),
     tupleElement(v, 'type') = 'bytes', concat('{"$bytes":"', base64Encode(tupleElement(v, 'bytes_value')), '"}'),
     tupleElement(v, 'type') = 'array', concat('{"$array":"', base64Encode(tupleElement(v, 'array_value')), '"}'),
@@ -17,7 +23,7 @@ CREATE OR REPLACE FUNCTION tailsight_innermost_json AS (v) -> multiIf(
 CREATE OR REPLACE FUNCTION tailsight_inner_json AS (v) -> multiIf(
     tupleElement(v, 'type') = 'string', toJSONString(tupleElement(v, 'string_value')),
     tupleElement(v, 'type') = 'int', toString(tupleElement(v, 'int_value')),
-    tupleElement(v, 'type') = 'double', toJSONString(tupleElement(v, 'double_value')),
+    tupleElement(v, 'type') = 'double', tailsight_json_double(tupleElement(v, 'double_value')),
     tupleElement(v, 'type') = 'bool', if(tupleElement(v, 'bool_value'), 'true', 'false'),
     tupleElement(v, 'type') = 'bytes', concat('{"$bytes":"', base64Encode(tupleElement(v, 'bytes_value')), '"}'),
     tupleElement(v, 'type') = 'array', concat('[', arrayStringConcat(arrayMap(i -> tailsight_innermost_json(i), tupleElement(tupleElement(v, 'array_value'), 'values')), ','), ']'),
