@@ -63,9 +63,7 @@ class Stack:
 
     def __enter__(self) -> Self:
         with ExitStack() as cleanup:
-            collector = self._child(
-                "collector", "tailsight_cli.main", ["collector", *self._arguments, "--lifeline"], cleanup
-            )
+            collector = self._child("collector", "tailsight_cli.main", ["collector", *self._arguments], cleanup)
             facts = self._first_facts(collector)
             self.otlp_url, self.store = str(facts["otlp_url"]), str(facts["store"])
             _await_answer(f"{self.otlp_url}/healthz", collector)
@@ -80,7 +78,7 @@ class Stack:
     def start_dashboard(self) -> None:
         """Start the dashboard over this stack's store, and return when it answers."""
         host, port = self._ports.host, self._ports.dashboard
-        arguments = ["dashboard", "--host", host, "--port", str(port), "--store", self.store, "--lifeline"]
+        arguments = ["dashboard", "--host", host, "--port", str(port), "--store", self.store]
         child = self._child("dashboard", "tailsight_cli.main", arguments, self._cleanup)
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         _await_answer(f"{url}/_stcore/health", child)

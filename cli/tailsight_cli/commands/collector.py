@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from tailsight_cli._collecting import collector_errors
+from tailsight_cli.processes.lifeline import end_this_process, lifeline_option, say, when_stdin_closes
 from tailsight_collector import Addresses, CollectorSettings, run
 from tailsight_collector import settings as defaults
 from tailsight_storage import STORE_ENV, ServerDsn, parse_dsn
@@ -62,17 +64,25 @@ def listening_options(command: click.decorators.FC) -> click.decorators.FC:
     return command
 
 
-@click.command(epilog=EPILOG)
+def write_store_option(command: click.decorators.FC) -> click.decorators.FC:
+    """Add --store of those who write."""
+    return click.option(
+        "--store",
+        metavar="DSN",
+        help="Where spans stay: chdb:///folder or clickhouse://user:password@host:port/database.  "
+        f"[env var: {STORE_ENV}; default: embedded, in the data folder]",
+    )(command)
+
+
+@click.command("collector", epilog=EPILOG)
 @data_option
-@click.option(
-    "--store",
-    metavar="DSN",
-    help="Where spans stay: chdb:///folder or clickhouse://user:password@host:port/database.  "
-    f"[env var: {STORE_ENV}; default: embedded, in the data folder]",
-)
+@write_store_option
 @listening_options
 @click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
-def command(data: Path | None, store: str | None, host: str, http_port: int, sql_port: int, log_level: str) -> None:
+@lifeline_option
+def command(
+    data: Path | None, store: str | None, host: str, http_port: int, sql_port: int, log_level: str, lifeline: bool
+) -> None:
     """Receive OTLP over HTTP, keep it exactly once, serve it for reading.
 
     A request is answered 200 only after it is synced to the journal on the disk. SIGTERM and Ctrl-C end the collector
@@ -80,7 +90,11 @@ def command(data: Path | None, store: str | None, host: str, http_port: int, sql
     """
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLevelName(log_level.upper())))
-    run(collector_settings(data, store, host, http_port, sql_port), announce)
+    with collector_errors():
+        settings = collector_settings(data, store, host, http_port, sql_port)
+        if lifeline:
+            when_stdin_closes(end_this_process)
+        run(settings, _tell_parent if lifeline else announce)
 
 
 def collector_settings(
@@ -105,6 +119,10 @@ def _store_from_environment(host: str, sql_port: int) -> str | None:
     if isinstance(dsn, ServerDsn) and dsn.port == sql_port and dsn.host in (host, "localhost", "127.0.0.1", "::1"):
         return None
     return text
+
+
+def _tell_parent(addresses: Addresses) -> None:
+    say(otlp_url=addresses.otlp_url, store=addresses.store)
 
 
 def announce(addresses: Addresses) -> None:

@@ -6,23 +6,38 @@ import os
 
 import click
 
-from tailsight_analysis import STORE_ENV
-from tailsight_cli.stack import DEFAULT_DASHBOARD_PORT, DEFAULT_HOST, run_dashboard
+from tailsight_cli.options import store_option
+from tailsight_cli.processes.lifeline import end_this_process, lifeline_option, when_stdin_closes
+from tailsight_cli.stack import DEFAULT_DASHBOARD_PORT
+from tailsight_collector.settings import DEFAULT_HOST
+from tailsight_dashboard.launch import streamlit_arguments
+from tailsight_storage import STORE_ENV, parse_dsn
 
-EPILOG = """\b
+_HELP = """Serve the dashboard for a store that a collector or a ClickHouse server offers, until Ctrl-C.
+
+\b
 Examples:
   tailsight dashboard
   tailsight dashboard --port 9000 --store clickhouse://reader:password@db:8123/tailsight
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command("dashboard", help=_HELP)
 @click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT_DASHBOARD_PORT, show_default=True)
-@click.option("--host", default=DEFAULT_HOST, show_default=True, help="Address to listen on.")
-@click.option("--store", metavar="DSN", envvar=STORE_ENV, show_envvar=True, help="The store to read.")
-def command(port: int, host: str, store: str | None) -> None:
-    """Serve the dashboard for a store that a collector or a ClickHouse server offers."""
-    environment = dict(os.environ)
-    if store:
-        environment[STORE_ENV] = store
-    run_dashboard(port, host, environment)
+@click.option(
+    "--host",
+    default=DEFAULT_HOST,
+    show_default=True,
+    help="Address to listen on. There is no authentication yet: keep it on loopback.",
+)
+@store_option
+@lifeline_option
+def command(port: int, host: str, store: str, lifeline: bool) -> None:
+    """Serve the dashboard."""
+    from streamlit.web.cli import main as streamlit
+
+    parse_dsn(store)  # a wrong one is told here, not in a browser
+    os.environ[STORE_ENV] = store
+    if lifeline:
+        when_stdin_closes(end_this_process)
+    streamlit(args=streamlit_arguments(port, host), prog_name="streamlit", standalone_mode=False)

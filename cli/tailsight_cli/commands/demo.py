@@ -6,7 +6,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from tailsight_cli.demo.pipeline import DEFAULT_REQUESTS, run_pipeline
 from tailsight_cli.demo.pipeline import Progress as PipelineProgress
 from tailsight_cli.render import console, render_breakdown, render_tail
 from tailsight_cli.signals import sigterm_interrupts
-from tailsight_cli.stack import Ports, Stack
+from tailsight_cli.stack import DEFAULT_DASHBOARD_PORT, Ports, Stack
+from tailsight_collector.settings import DEFAULT_HOST, DEFAULT_HTTP_PORT, DEFAULT_SQL_PORT
 
 _HELP = f"""Run a real sample pipeline through collector, store and dashboard, and report on it.
 
@@ -34,6 +35,7 @@ Examples:
   tailsight demo --data ./demo-data       keep what it recorded
 """
 REPORT_QUANTILE = 0.99
+REPORT_ATTRIBUTES = 8
 
 
 @click.command("demo", help=_HELP)
@@ -53,29 +55,32 @@ REPORT_QUANTILE = 0.99
 def command(headless: bool, requests: int, data: Path | None) -> None:
     """Run the demo."""
     run = f"demo-{datetime.now(UTC):%Y%m%dT%H%M%S}"
-    ports = Ports()
-    ports = Ports(ports.host, _free_or_any(ports.http), _free_or_any(ports.sql), _free_or_new(ports.dashboard))
+    ports = Ports(
+        http=_free_or_any(DEFAULT_HTTP_PORT),
+        sql=_free_or_any(DEFAULT_SQL_PORT),
+        dashboard=_free_or_new(DEFAULT_DASHBOARD_PORT),
+    )
     words = Console(stderr=True, highlight=False)
-    with collector_errors(), sigterm_interrupts(), _folder(data) as folder:
+    with ExitStack() as cleanup:
+        cleanup.enter_context(collector_errors())
+        cleanup.enter_context(sigterm_interrupts())
+        folder = cleanup.enter_context(_folder(data))
         with words.status("starting the collector with an embedded ClickHouse …"):
-            stack = Stack(ports, data=folder).__enter__()
-        try:
-            if not headless:
-                with words.status("starting the dashboard …"):
-                    stack.start_dashboard()
-                click.echo(f"dashboard  {stack.dashboard_url}/?run={run}")
-                click.echo(f"OTLP/HTTP  {stack.otlp_url}/v1/traces")
-                click.echo(f"store      {stack.store}")
-            _drive(stack, run, requests)
+            stack = cleanup.enter_context(Stack(ports, data=folder))
+        if not headless:
+            with words.status("starting the dashboard …"):
+                stack.start_dashboard()
+            click.echo(f"dashboard  {stack.dashboard_url}/?run={run}")
+            click.echo(f"OTLP/HTTP  {stack.otlp_url}/v1/traces")
+            click.echo(f"store      {stack.store}")
+        _drive(stack, run, requests)
+        _report(stack, run)
+        if not headless:
+            click.echo(f"\nThe pipeline goes on; look at {stack.dashboard_url}/?run={run}  Ctrl-C stops.")
+            _drive_until_interrupted(stack, run)
             _report(stack, run)
-            if not headless:
-                click.echo(f"\nThe pipeline goes on; look at {stack.dashboard_url}/?run={run}  Ctrl-C stops.")
-                _drive_until_interrupted(stack, run)
-                _report(stack, run)
-            if data is not None:
-                click.echo(f"\nrecorded in {data}; read it again: tailsight up --data {data}")
-        finally:
-            stack.__exit__(None, None, None)
+    if data is not None:
+        click.echo(f"\nrecorded in {data}; look at it again: tailsight up --data {data}")
 
 
 def _drive(stack: Stack, run: str, requests: int) -> None:
@@ -110,7 +115,7 @@ def _report(stack: Stack, run: str) -> None:
             return
         filters = Filters(run=(run,))
         out.print()
-        out.print(render_tail(tail(store, window, filters, REPORT_QUANTILE)))
+        out.print(render_tail(tail(store, window, filters, REPORT_QUANTILE, limit=REPORT_ATTRIBUTES)))
         out.print()
         out.print(render_breakdown(breakdown(store, window, filters)))
 
@@ -142,7 +147,7 @@ def _free_or_any(port: int) -> int:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((Ports.host, port))
+            probe.bind((DEFAULT_HOST, port))
         except OSError:
             return 0
     return port
@@ -153,6 +158,6 @@ def _free_or_new(port: int) -> int:
     if _free_or_any(port):
         return port
     with socket.socket() as probe:
-        probe.bind((Ports.host, 0))
+        probe.bind((DEFAULT_HOST, 0))
         number: int = probe.getsockname()[1]
         return number

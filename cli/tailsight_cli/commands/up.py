@@ -31,7 +31,9 @@ Examples:
     show_default=True,
     help="Port of the dashboard.",
 )
-def command(data: Path | None, store: str | None, host: str, http_port: int, sql_port: int, dashboard_port: int) -> None:
+def command(
+    data: Path | None, store: str | None, host: str, http_port: int, sql_port: int, dashboard_port: int
+) -> None:
     """Start everything and wait."""
     ports = Ports(host, http_port, sql_port, dashboard_port)
     with (

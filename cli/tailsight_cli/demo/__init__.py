@@ -1,7 +1,6 @@
 """The sample pipeline: a real client, a real HTTP inference service, and a real model that has a tail.
 
     pipeline     starts both processes, reports progress, leaves nothing running
-    child        one of them, seen from the parent; lifeline: the parent, seen from the child
     workload     what is asked, and when: seeded
     client       a process: sends it, and measures it as the caller sees it
     service      a process: binds the port and runs app

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 import tailsight
 from tailsight import attributes as keys
+from tailsight_cli.processes.lifeline import say, when_stdin_closes
 
-from .lifeline import say, when_stdin_closes
 from .names import CLIENT_NAME, VERSION
 from .workload import DEFAULT_RATE, DEFAULT_SEED, Call, calls
 

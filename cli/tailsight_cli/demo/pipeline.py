@@ -8,7 +8,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from .child import Child, Event
+from tailsight_cli.processes import Child, Event, ProcessError
+
 from .names import CLIENT_NAME, HEALTH_PATH, INFER_PATH, SERVICE_NAME
 from .workload import DEFAULT_RATE, DEFAULT_SEED
 
@@ -21,7 +22,7 @@ SILENCE_PATIENCE_S = 60.0
 may take their time: it waits for requests in progress, and flushes."""
 
 
-class DemoError(Exception):
+class DemoError(ProcessError):
     """The sample pipeline could not start, or broke down. Its text is one line for the user."""
 
 

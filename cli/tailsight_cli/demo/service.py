@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from types import FrameType
 
 import tailsight
+from tailsight_cli.processes.lifeline import say, when_stdin_closes
 
 from .batcher import DEFAULT_MAX_BATCH, DEFAULT_MAX_QUEUE, DEFAULT_MAX_WAIT_S
-from .lifeline import say, when_stdin_closes
 from .names import MODEL_NAME, SERVICE_NAME, VERSION
 
 # Longer than any client of the demo is idle: a connection that the server closes looks like an error to its client.

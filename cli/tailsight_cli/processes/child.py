@@ -1,4 +1,4 @@
-"""A child process of the demo: its lines become events, its last words are kept, and it never outlives its parent."""
+"""A child process: its lines become events, its last words are kept, and it never outlives its parent."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -15,6 +15,10 @@ STOP_PATIENCE_S = 10.0
 """Seconds between SIGTERM and SIGKILL: enough to finish requests and to flush spans to a collector that is away."""
 
 _LAST_WORDS = 20
+
+
+class ProcessError(Exception):
+    """A child process could not start, or broke down. Its text is one line for the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +32,21 @@ class Event:
 class Child:
     """A Python module that runs as a process of its own, and takes --until-stdin-closes."""
 
-    def __init__(self, name: str, module: str, arguments: Sequence[str], events: "queue.Queue[Event]") -> None:
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        arguments: Sequence[str],
+        events: "queue.Queue[Event]",
+        *,
+        on_words: Callable[[str], None] | None = None,
+        stop_patience_s: float = STOP_PATIENCE_S,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it. `on_words` gets each line of its stderr; `environment` replaces this process's own."""
         self.name = name
+        self._on_words = on_words
+        self._stop_patience_s = stop_patience_s
         self._events = events
         self._stderr: deque[str] = deque(maxlen=_LAST_WORDS)
         self._process = subprocess.Popen(  # noqa: S603  our own module
@@ -37,7 +54,7 @@ class Child:
             stdin=subprocess.PIPE,  # never written to: it closes when this process dies, and the child notices
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**(os.environ if environment is None else environment), "PYTHONUNBUFFERED": "1"},
             text=True,
             # Ctrl-C in the terminal is the parent's to handle: the client must stop before the service does.
             start_new_session=True,
@@ -55,6 +72,11 @@ class Child:
     def pid(self) -> int:
         """The process's id."""
         return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it runs no more."""
+        return self._process.poll() is not None
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM, if it still runs, and return at once."""
@@ -77,7 +99,7 @@ class Child:
 
     def _reap(self) -> None:
         try:
-            self._process.wait(STOP_PATIENCE_S)
+            self._process.wait(self._stop_patience_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -100,3 +122,5 @@ class Child:
     def _read_words(self, stderr: IO[str]) -> None:
         for line in stderr:
             self._stderr.append(line.strip())
+            if self._on_words is not None:
+                self._on_words(line.rstrip())
