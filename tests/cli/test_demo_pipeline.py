@@ -29,7 +29,7 @@ from tailsight_cli import demo
 from tailsight_cli.demo import pipeline
 from tailsight_cli.demo.app import Service, length_class
 from tailsight_cli.demo.batcher import Batch, Batcher, QueueFullError
-from tailsight_cli.demo.child import Child
+from tailsight_cli.processes import Child
 from tailsight_cli.demo.client import main as client_main
 from tailsight_cli.demo.gc_watch import GcWatch
 from tailsight_cli.demo.model import Model, ModelConfig

@@ -1,0 +1,303 @@
+"""The definitions of docs/analysis/ written down a second time, as slow loops that share nothing with the package.
+
+Times are whole ticks of a microsecond, so that a span can be the set of the ticks that it covers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from scipy.stats import false_discovery_control, hypergeom
+from tailsight_analysis import Filters, Window
+from tailsight_storage import Store
+from testkit.otlp import request
+
+TICK_NS = 1000
+BASE_NS = (time.time_ns() // 10**9 - 7200) * 10**9
+HALF = {3: 0, 4: 0, 1: 1, 0: 1, 2: 2, 5: 2}  # CLIENT, PRODUCER; others; SERVER, CONSUMER
+_tokens = itertools.count()
+
+
+@dataclass(frozen=True, eq=False)
+class Span:
+    trace: int
+    id: int
+    parent: int = 0
+    start: int = 0
+    duration: int = 10
+    stage: str = ""
+    service: str = "front"
+    host: str = "h1"
+    hardware: str = "L4"
+    version: str = "1"
+    model: str = ""
+    region: str = ""
+    run: str = ""
+    kind: int = 1
+    error: bool = False
+    attributes: tuple[tuple[str, str], ...] = ()
+    resource: tuple[tuple[str, str], ...] = ()
+    unique: int = field(default_factory=itertools.count().__next__)
+
+    @property
+    def end(self) -> int:
+        return self.start + self.duration
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """Of spans with one id, in this order each is the child of the one before."""
+        return (HALF[self.kind], self.start, -self.duration, self.stage, self.service, self.host, self.unique)
+
+
+def insert(store: Store, spans: list[Span]) -> None:
+    segments = []
+    by_resource = defaultdict(list)
+    for span in spans:
+        resource = {
+            "service.name": span.service, "host.name": span.host, "tailsight.hardware": span.hardware,
+            "service.version": span.version, "cloud.region": span.region, "tailsight.run": span.run,
+            **dict(span.resource),
+        }  # fmt: skip
+        by_resource[tuple(resource.items())].append(span)
+    for resource, members in by_resource.items():
+        message = request((_fields(span) for span in members), dict(resource)).SerializeToString()
+        segments.append(_varint(len(message)) + message)
+    store.insert_otlp_traces(b"".join(segments), f"{time.time_ns()}-{next(_tokens)}")
+
+
+def window(since: int, until: int) -> Window:
+    """The window from one tick to another."""
+    return Window(BASE_NS + since * TICK_NS, BASE_NS + until * TICK_NS)
+
+
+# --- who is whose child -----------------------------------------------------------------------------------------------
+
+
+def parent_of(spans: list[Span]) -> dict[Span, Span | None]:
+    holders: dict[tuple[int, int], list[Span]] = defaultdict(list)
+    for span in spans:
+        holders[span.trace, span.id].append(span)
+    for same in holders.values():
+        same.sort(key=lambda span: span.order)
+    result: dict[Span, Span | None] = {}
+    for same in holders.values():
+        first = same[0]
+        named = holders.get((first.trace, first.parent)) if first.parent not in (0, first.id) else None
+        result[first] = named[-1] if named else None
+        for before, after in itertools.pairwise(same):
+            result[after] = before
+    for span in spans:
+        seen: list[Span] = []
+        at: Span | None = span
+        while at is not None and at not in seen:
+            seen.append(at)
+            at = result[at]
+        if at is not None:
+            cycle = seen[seen.index(at) :]
+            result[min(cycle, key=lambda s: (s.start, -s.duration, s.id, s.order))] = None
+    return result
+
+
+def self_ticks(spans: list[Span], parents: dict[Span, Span | None]) -> dict[Span, int]:
+    result = {}
+    for span in spans:
+        mine = [child for child in spans if parents[child] is span]
+        covered: set[int] = set()
+        for host in {child.host for child in mine}:
+            group = [child for child in mine if child.host == host]
+            earliest, latest = min(child.start for child in group), max(child.end for child in group)
+            shift = 0
+            if host != span.host:
+                if latest - earliest > span.duration or earliest < span.start:
+                    shift = span.start - earliest
+                elif latest > span.end:
+                    shift = span.end - latest
+            for child in group:
+                covered |= set(range(child.start + shift, child.end + shift))
+        result[span] = span.duration - len(covered & set(range(span.start, span.end)))
+    return result
+
+
+def is_below(span: Span, entry: Span, parents: dict[Span, Span | None]) -> bool:
+    at: Span | None = span
+    while at is not None:
+        if at is entry:
+            return True
+        at = parents[at]
+    return False
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+def matches(span: Span, filters: Filters, *, service: bool) -> bool:
+    return all(
+        not values or getattr(span, name) in values
+        for name, values in filters.parameters().items()
+        if service or name != "service"
+    )
+
+
+def requests(spans: list[Span], since: int, until: int, filters: Filters) -> list[Span]:
+    """The entry spans of the requests."""
+    entries = []
+    for trace in {span.trace for span in spans}:
+        members = [span for span in spans if span.trace == trace]
+        ids = {span.id for span in members}
+        if filters.service:
+            own = {span.id for span in members if span.service in filters.service}
+            found = [
+                span
+                for span in members
+                if span.service in filters.service and (span.parent == span.id or span.parent not in own)
+            ]
+        elif any(span.parent == 0 for span in members):
+            found = [span for span in members if span.parent == 0]
+        else:
+            lost = [span for span in members if span.parent == span.id or span.parent not in ids]
+            found = [min(lost or members, key=lambda s: (s.start, -s.duration, s.id, HALF[s.kind], s.error))]
+        found = [span for span in found if since <= span.start < until]
+        if any(values for name, values in filters.parameters().items() if name != "service") and not any(
+            matches(span, filters, service=False) for span in members
+        ):
+            continue
+        for number in {span.id for span in found}:
+            entries.append(min((s for s in found if s.id == number), key=lambda s: (HALF[s.kind], s.start, -s.duration, s.error, s.order)))  # fmt: skip
+    return entries
+
+
+# --- the two questions ------------------------------------------------------------------------------------------------
+
+
+def latencies(spans: list[Span]) -> dict[str, float]:
+    ms = np.array([span.duration for span in spans]) * TICK_NS / 1e6
+    p50, p90, p95, p99, p999 = np.quantile(ms, [0.5, 0.9, 0.95, 0.99, 0.999])
+    return {
+        "count": len(spans), "p50_ms": p50, "p90_ms": p90, "p95_ms": p95, "p99_ms": p99, "p999_ms": p999,
+        "max_ms": ms.max(), "jitter_ms": p99 - p50, "error_rate": sum(span.error for span in spans) / len(spans),
+    }  # fmt: skip
+
+
+def breakdown(
+    spans: list[Span], since: int, until: int, filters: Filters, by: tuple[str, ...]
+) -> tuple[dict[str, float] | None, dict[tuple[str, ...], dict[str, float | None]]]:
+    parents = parent_of(spans)
+    own = self_ticks(spans, parents)
+    entries = requests(spans, since, until, filters)
+    total = sum(entry.duration for entry in entries)
+    groups: dict[tuple[str, ...], list[Span]] = defaultdict(list)
+    for span in spans:
+        if since <= span.start < until and matches(span, filters, service=True):
+            groups[tuple(getattr(span, name) for name in by)].append(span)
+    rows = {}
+    for group, members in groups.items():
+        share = None
+        if total:
+            share = sum(
+                own[span]
+                for entry in entries
+                for span in spans
+                if tuple(getattr(span, name) for name in by) == group
+                and matches(span, filters, service=True)
+                and is_below(span, entry, parents)
+            ) / total  # fmt: skip
+        rows[group] = {**latencies(members), "self_share": share}
+    return (latencies(entries) if entries else None), rows
+
+
+def tail(spans: list[Span], since: int, until: int, filters: Filters, quantile: float) -> dict[str, Any]:
+    parents = parent_of(spans)
+    own = self_ticks(spans, parents)
+    entries = requests(spans, since, until, filters)
+    durations_ns = np.array([entry.duration * TICK_NS for entry in entries])
+    threshold, low, high = (round(float(cut)) for cut in np.quantile(durations_ns, [quantile, 0.4, 0.6]))
+    in_tail = [entry for entry in entries if entry.duration * TICK_NS >= threshold]
+    typical = [entry for entry in entries if low <= entry.duration * TICK_NS <= high]
+
+    def mean_ms(members: list[Span], stage: str | None) -> float:
+        if stage is None:
+            return sum(entry.duration for entry in members) * TICK_NS / 1e6 / len(members)
+        ticks = sum(
+            own[span] for entry in members for span in spans if span.stage == stage and is_below(span, entry, parents)
+        )
+        return ticks * TICK_NS / 1e6 / len(members)
+
+    whole = mean_ms(in_tail, None) - mean_ms(typical, None)
+    names = {s.stage for s in spans for e in [*in_tail, *typical] if s.stage and is_below(s, e, parents)}
+    stages = {name: (mean_ms(in_tail, name), mean_ms(typical, name)) for name in names}
+    return {
+        "threshold_ms": threshold / 1e6,
+        "tail_requests": len(in_tail),
+        "typical_requests": len(typical),
+        "whole_ms": whole,
+        "stages": stages,
+        "unaccounted": (
+            mean_ms(in_tail, None) - sum(a for a, _ in stages.values()),
+            mean_ms(typical, None) - sum(b for _, b in stages.values()),
+        ),
+        "attributes": over_represented(spans, in_tail, typical),
+    }
+
+
+def over_represented(
+    spans: list[Span], in_tail: list[Span], typical: list[Span]
+) -> dict[tuple[str, str], tuple[float, float, float]]:
+    """Share in the tail, share in typical requests and adjusted p of each value that is over-represented."""
+
+    def pairs(entry: Span) -> set[tuple[str, str]]:
+        found: set[tuple[str, str]] = set()
+        for span in spans:
+            if span.trace == entry.trace:
+                columns = {name: getattr(span, name) for name in ("service", "hardware", "host", "region", "version", "model")}  # fmt: skip
+                found |= {(key, value) for key, value in columns.items() if value}
+                found |= {(key, value) for key, value in (*span.attributes, *span.resource) if value}
+        return found
+
+    count_tail, count_typical = defaultdict(int), defaultdict(int)
+    for entries, counts in ((in_tail, count_tail), (typical, count_typical)):
+        for entry in entries:
+            for pair in pairs(entry):
+                counts[pair] += 1
+    tested = sorted(p for p in {*count_tail, *count_typical} if count_tail[p] + count_typical[p] >= 2)
+    if not tested:
+        return {}
+    population, draws = len(in_tail) + len(typical), len(in_tail)
+    chances = [
+        hypergeom.sf(count_tail[p] - 1, population, count_tail[p] + count_typical[p], draws) if count_tail[p] >= 2 else 1
+        for p in tested
+    ]
+    adjusted = false_discovery_control(np.minimum(chances, 1))
+    return {
+        pair: (count_tail[pair] / draws, count_typical[pair] / len(typical), p)
+        for pair, p in zip(tested, adjusted, strict=True)
+        if p <= 0.05 and count_tail[pair] / draws > count_typical[pair] / len(typical)
+    }
+
+
+def _fields(span: Span) -> dict[str, Any]:
+    attributes = {"tailsight.stage": span.stage, "tailsight.model": span.model}
+    start_ns = BASE_NS + span.start * TICK_NS
+    return {
+        "trace_id": span.trace.to_bytes(16, "big"),
+        "span_id": span.id.to_bytes(8, "big"),
+        "parent_span_id": span.parent.to_bytes(8, "big") if span.parent else b"",
+        "name": "work",
+        "kind": span.kind,
+        "start_time_unix_nano": start_ns,
+        "end_time_unix_nano": start_ns + span.duration * TICK_NS,
+        "status": {"code": 2 if span.error else 0},
+        "attributes": {key: value for key, value in attributes.items() if value} | dict(span.attributes),
+    }
+
+
+def _varint(number: int) -> bytes:
+    result = bytearray()
+    while number > 127:
+        result.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*result, number])

@@ -1,0 +1,18 @@
+from collections.abc import Iterator
+
+import pytest
+from tailsight_storage import Store, open_store
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory) -> Iterator[Store]:
+    """One embedded engine a module: chDB allows one folder a process, and other folders' tests need theirs."""
+    with open_store(f"chdb://{tmp_path_factory.mktemp('engine')}", create=True) as store:
+        yield store
+
+
+@pytest.fixture
+def store(engine: Store) -> Store:
+    """A real store without spans."""
+    engine.run("TRUNCATE TABLE spans")
+    return engine

@@ -1,0 +1,124 @@
+"""`breakdown` and `tail` over a real store equal the definitions computed with loops, on traces however broken."""
+
+import os
+
+import pytest
+from analysis import brute_force
+from analysis.brute_force import Span
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tailsight_analysis import DIMENSIONS, Filters, NoSpansError, NotEnoughDataError, breakdown, tail
+
+RUNS_A_STORE = settings(
+    # an example takes half a second; TAILSIGHT_EXAMPLES=500 looks harder
+    max_examples=int(os.environ.get("TAILSIGHT_EXAMPLES", "25")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@st.composite
+def messy_traces(draw: st.DrawFn, least: int = 1, most: int = 14) -> list[Span]:
+    """Several roots, none, orphans, cycles, spans that share ids, other hosts with other clocks, children that overlap."""
+    spans = []
+    for trace in range(1, draw(st.integers(least, most)) + 1):
+        tidy = draw(st.booleans())
+        for number in range(1, draw(st.integers(1, 7)) + 1):
+            spans.append(
+                Span(
+                    trace=trace,
+                    id=number if tidy else draw(st.integers(1, 5)),
+                    parent=draw(st.integers(0, number - 1)) if tidy else draw(st.integers(0, 6)),
+                    start=draw(st.integers(0, 40)),
+                    duration=draw(st.integers(0, 60)),
+                    stage=draw(st.sampled_from(["", "queue", "compute", "it's \\odd\t"])),
+                    service=draw(st.sampled_from(["front", "back"])),
+                    host=draw(st.sampled_from(["h1", "h2"])),
+                    hardware=draw(st.sampled_from(["L4", "H100"])),
+                    model=draw(st.sampled_from(["", "m1"])),
+                    kind=draw(st.sampled_from([1, 2, 3])),
+                    error=draw(st.booleans()),
+                    attributes=((("color", draw(st.sampled_from(["red", "blue", ""]))),) if draw(st.booleans()) else ()),
+                )
+            )
+    return spans
+
+
+some_filters = st.builds(
+    Filters,
+    service=st.sampled_from([(), (), ("front",), ("back",), ("front", "back"), ("none",)]),
+    hardware=st.sampled_from([(), (), ("L4",)]),
+    stage=st.sampled_from([(), (), ("it's \\odd\t", "queue")]),
+    model=st.sampled_from([(), (), ("m1",)]),
+)
+some_windows = st.one_of(st.just((0, 41)), st.tuples(st.integers(0, 20), st.integers(21, 41)))
+
+
+@RUNS_A_STORE
+@given(
+    spans=messy_traces(),
+    scope=some_windows,
+    filters=some_filters,
+    by=st.lists(st.sampled_from(DIMENSIONS), min_size=1, max_size=3, unique=True),
+)
+def test_breakdown_equals_brute_force(engine, spans, scope, filters, by):
+    engine.run("TRUNCATE TABLE spans")
+    brute_force.insert(engine, spans)
+    requests, rows = brute_force.breakdown(spans, *scope, filters, tuple(by))
+    if not rows:
+        with pytest.raises(NoSpansError):
+            breakdown(engine, brute_force.window(*scope), filters, by)
+        return
+    result = breakdown(engine, brute_force.window(*scope), filters, by)
+    found = {tuple(row.group.values()): row for row in result.rows}
+    assert found.keys() == rows.keys()
+    for group, expected in rows.items():
+        assert figures(found[group]) == approximately(expected), group
+    assert (result.requests is None) == (requests is None)
+    if requests is not None:
+        assert result.requests.to_json() == approximately(requests)
+
+
+@RUNS_A_STORE
+@given(
+    spans=messy_traces(least=8, most=25),
+    scope=some_windows,
+    filters=some_filters,
+    quantile=st.sampled_from([0.7, 0.8, 0.9]),
+)
+def test_tail_equals_brute_force(engine, spans, scope, filters, quantile):
+    engine.run("TRUNCATE TABLE spans")
+    brute_force.insert(engine, spans)
+    count = len(brute_force.requests(spans, *scope, filters))
+    needed = {0.7: 4, 0.8: 5, 0.9: 10}[quantile]
+    if count < needed:
+        with pytest.raises(NotEnoughDataError) as caught:
+            tail(engine, brute_force.window(*scope), filters, quantile)
+        assert caught.value.missing == (needed - count if count else None)
+        return
+    expected = brute_force.tail(spans, *scope, filters, quantile)
+    result = tail(engine, brute_force.window(*scope), filters, quantile, limit=1000)
+    assert result.requests == count
+    assert result.threshold_ms == pytest.approx(expected["threshold_ms"])
+    assert (result.tail_requests, result.typical_requests) == (expected["tail_requests"], expected["typical_requests"])
+    assert {stage.stage: (stage.tail_ms, stage.typical_ms) for stage in result.stages} == {
+        name: pytest.approx(means, abs=1e-12) for name, means in expected["stages"].items()
+    }
+    assert (result.unaccounted.tail_ms, result.unaccounted.typical_ms) == pytest.approx(
+        expected["unaccounted"], abs=1e-12
+    )
+    for part in (*result.stages, result.unaccounted):
+        assert part.excess_ms == pytest.approx(part.tail_ms - part.typical_ms, abs=1e-12)
+        if expected["whole_ms"]:
+            assert part.excess_share == pytest.approx(part.excess_ms / expected["whole_ms"], abs=1e-9)
+    assert {(a.key, a.value): (a.tail_share, a.typical_share, a.p_value) for a in result.attributes} == {
+        pair: pytest.approx(values, rel=1e-6) for pair, values in expected["attributes"].items()
+    }
+
+
+def figures(row) -> dict[str, float | None]:
+    return {name: value for name, value in row.to_json().items() if name not in row.group}
+
+
+def approximately(expected: dict[str, float | None]) -> dict[str, object]:
+    return {name: value if value is None else pytest.approx(value, abs=1e-12) for name, value in expected.items()}
