@@ -28,7 +28,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from tailsight_collector import otlp_json
 from tailsight_collector.checks import DAY_NS, YEAR_2000_NS, check
-from tailsight_collector.errors import BadRequestError, CollectorError, UnreadableFileError
+from tailsight_collector.errors import BadRequestError, CollectorError, UnknownFormatError, UnreadableFileError
 from tailsight_collector.otlp_http import PROTOBUF
 from tailsight_collector.records import encode_record, split_messages
 from tailsight_storage import Store
@@ -43,9 +43,13 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 @dataclass(slots=True)
 class Imported:
-    """What an import read. The window is [first start, last end] of the accepted spans, in Unix nanoseconds."""
+    """What an import read. The window is [first start, last end] of the accepted spans, in Unix nanoseconds.
+
+    `skipped` says of each file that is no trace file what it is instead.
+    """
 
     files: int = 0
+    skipped: list[str] = field(default_factory=list)
     spans: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     first_start_ns: int = 0
@@ -118,19 +122,28 @@ def import_files(
 ) -> Imported:
     """Send all spans of the files; `run` and `service` replace those labels. `on_progress` gets the bytes read so far.
 
-    Every file is read to its end and decoded before anything of it is sent, so that a broken file adds nothing.
-    Raises UnreadableFileError with the file and what is wrong.
+    Every file is read to its end and decoded before anything of it is sent, so that a broken file adds nothing. Files
+    that are no trace files at all are skipped and named in the result, as `*` matches a README too; but if no other is
+    left, that is an error. Raises UnreadableFileError with the file and what is wrong.
     """
     imported = Imported()
     bytes_done = 0
+    unknown: UnknownFormatError | None = None
     for path in paths:
-        requests = read_requests(path)
-        for request in requests:
-            _relabel(request, run=run, service=service)
-        target.send(_tallied(requests, imported))
-        imported.files += 1
+        try:
+            requests = read_requests(path)
+        except UnknownFormatError as error:
+            unknown = error
+            imported.skipped.append(str(error))
+        else:
+            for request in requests:
+                _relabel(request, run=run, service=service)
+            target.send(_tallied(requests, imported))
+            imported.files += 1
         bytes_done += path.stat().st_size
         on_progress(bytes_done)
+    if unknown and not imported.files:
+        raise unknown
     return imported
 
 
@@ -148,8 +161,14 @@ def read_requests(path: Path) -> list[ExportTraceServiceRequest]:
         if data.lstrip()[:1] in (b"{", b"["):
             return list(_from_json(data))
         return _from_protobuf(data)
+    except _NoTraceError as error:
+        raise UnknownFormatError(f"{path}: {error}") from None
     except BadRequestError as error:
         raise UnreadableFileError(f"{path}: {error}") from None
+
+
+class _NoTraceError(Exception):
+    """The content is of no kind that is known here."""
 
 
 def _unpacked(data: bytes) -> bytes:
@@ -175,7 +194,7 @@ def _from_json(data: bytes) -> Iterator[ExportTraceServiceRequest]:
     for document in documents:
         if not isinstance(document, dict) or not ({"resourceSpans"} & document.keys()):
             shown = ", ".join(sorted(map(str, document))[:5]) if isinstance(document, dict) else type(document).__name__
-            raise BadRequestError(
+            raise _NoTraceError(
                 f"this JSON is not OTLP: it holds {shown or 'nothing'}; wanted is an object with resourceSpans"
             )
         yield otlp_json.traces_from_document(document)
@@ -194,11 +213,16 @@ def _from_protobuf(data: bytes) -> list[ExportTraceServiceRequest]:
     except DecodeError:
         request = ExportTraceServiceRequest()
     if not request.resource_spans:
-        raise BadRequestError(
-            f"the file begins with {data[:8].hex(' ')} and is neither OTLP protobuf (one request, or length-delimited "
+        raise _NoTraceError(
+            f"the file begins with {_beginning(data)} and is neither OTLP protobuf (one request, or length-delimited "
             "requests as .otlp) nor OTLP/JSON; each may be packed as .gz or .zst"
         )
     return [request]
+
+
+def _beginning(data: bytes) -> str:
+    text = data[:12]
+    return repr(text.decode()) if text.isascii() and text.decode().isprintable() else text.hex(" ")
 
 
 def _relabel(request: ExportTraceServiceRequest, *, run: str | None, service: str | None) -> None:

@@ -11,6 +11,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
+from tailsight_cli._collecting import collector_errors
+from tailsight_cli._errors import UNREADABLE, CommandError
 from tailsight_collector.checks import REASONS
 from tailsight_collector.importer import CollectorTarget, Imported, StoreTarget, import_files
 from tailsight_storage import ChdbDsn, open_store, parse_dsn
@@ -54,12 +56,13 @@ def command(
     for path in files:
         if not path.is_file():
             what = "is a folder; name its files" if path.is_dir() else "does not exist"
-            raise click.BadParameter(f"{path} {what}", param_hint="FILE")
-    if dsn is None:
-        imported = _with_progress(files, CollectorTarget(endpoint), run, service)
-    else:
-        with open_store(dsn, create=True) as opened:
-            imported = _with_progress(files, StoreTarget(opened), run, service)
+            raise CommandError(f"{path} {what}", UNREADABLE)
+    with collector_errors():
+        if dsn is None:
+            imported = _with_progress(files, CollectorTarget(endpoint), run, service)
+        else:
+            with open_store(dsn, create=True) as opened:
+                imported = _with_progress(files, StoreTarget(opened), run, service)
     if as_json:
         click.echo(json.dumps(_plain(imported)))
     else:
@@ -89,6 +92,7 @@ def _plain(imported: Imported) -> dict[str, object]:
     counts = asdict(imported)
     return {
         "files": counts["files"],
+        "skipped": counts["skipped"],
         "spans": counts["spans"],
         "accepted_spans": imported.accepted_spans,
         "rejected_spans": dict(imported.rejected),
@@ -104,6 +108,8 @@ def window_of(imported: Imported) -> tuple[str, str]:
 
 
 def _report(imported: Imported, run: str | None) -> None:
+    for line in imported.skipped:
+        click.echo(f"skipped {line}", err=True)
     files = "1 file" if imported.files == 1 else f"{imported.files} files"
     click.echo(f"imported {imported.accepted_spans:,} spans from {files}")
     for reason, count in imported.rejected.most_common():
