@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
@@ -27,6 +28,7 @@ _SHARE = "share"
 _DROPPED = ("p90", "p99.9", "p95", "errors", "max")
 _LEAST_NAME = 12  # characters that a dimension's names are folded to, before figures are left out
 _GAP = 2
+_LONGEST_VALUE = 120
 # rules above and below, and nothing between columns but their padding
 _LINES = box.Box("    \n    \n────\n    \n    \n────\n    \n    \n")
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -57,7 +59,7 @@ class _BreakdownTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         shown = self._columns()
         groups = {name: [row[at] for row in self._names()] for at, name in enumerate(self.result.by)}
-        widths = {name: max(len(name), *map(len, cells)) for name, cells in {**groups, **shown}.items()}
+        widths = {name: max(cell_len(name), *map(cell_len, cells)) for name, cells in {**groups, **shown}.items()}
         for heading in _DROPPED:
             folded = sum(min(widths[name], _LEAST_NAME) for name in groups)
             if folded + sum(widths[name] for name in shown) + _GAP * (len(groups) + len(shown)) <= options.max_width:
@@ -70,11 +72,15 @@ class _BreakdownTable:
             table.add_column(heading, justify="right", no_wrap=True, min_width=widths[heading])
         for at, cells in enumerate(zip(*groups.values(), *shown.values(), strict=True)):
             whole = at == 0 and self.result.requests is not None
-            table.add_row(*cells, style="bold" if whole else "", end_section=whole)
+            texts = (Text(cell) for cell in cells)  # texts, because names may look like markup
+            table.add_row(*texts, style="bold" if whole else "", end_section=whole)
         yield table
 
     def _names(self) -> list[list[str]]:
-        rows = [[value or _EMPTY.get(name, NO_VALUE) for name, value in row.group.items()] for row in self.result.rows]
+        rows = [
+            [printable(value) or _EMPTY.get(name, NO_VALUE) for name, value in row.group.items()]
+            for row in self.result.rows
+        ]
         if self.result.requests is None:
             return rows
         return [["requests", *[""] * (len(self.result.by) - 1)], *rows]
@@ -106,7 +112,7 @@ def render_tail(result: Tail) -> RenderableType:
         stages.add_column(heading, justify="right", no_wrap=True)
     stages.add_column("share of excess", no_wrap=True)
     for stage in result.stages:
-        stages.add_row(stage.stage, *_excess(stage))
+        stages.add_row(Text(printable(stage.stage)), *_excess(stage))
     stages.add_row("unaccounted", *_excess(result.unaccounted), style="italic", end_section=True)
     stages.add_row("whole request", *_excess(result.total), style="bold")
     counts = (
@@ -138,7 +144,7 @@ def verdict(result: Tail) -> str:
     if extra_ms <= 0:
         return f"{threshold}, and the tail takes no longer than a typical request: there is nothing to explain."
     of_extra = f"of the tail's extra {significant(extra_ms)} ms"
-    parts = [(stage.stage, stage.excess_share) for stage in result.stages]
+    parts = [(printable(stage.stage), stage.excess_share) for stage in result.stages]
     parts.append(("time that no stage accounts for", result.unaccounted.excess_share))
     parts = sorted((part for part in parts if part[1] >= LEAST_SHARE), key=lambda part: -part[1])
     if not parts:
@@ -156,7 +162,7 @@ def significant(value: float) -> str:
     if rounded == 0:
         return "0"
     if abs(rounded) < 0.00005:
-        return "<0.0001" if value > 0 else ">-0.0001"
+        return "<0.0001" if value > 0 else "0"
     decimals = min(4, max(0, 2 - math.floor(math.log10(abs(rounded)))))
     return f"{value:,.{decimals}f}"
 
@@ -167,8 +173,14 @@ def percent(share: float) -> str:
     if value == 0:
         return "0 %"
     if abs(value) < 0.1:
-        return "<0.1 %" if value > 0 else ">-0.1 %"
+        return "<0.1 %" if value > 0 else "0 %"
     return f"{value:.0f} %" if abs(value) >= 9.95 else f"{value:.1f} %"
+
+
+def printable(text: str) -> str:
+    """Make a name or value of foreign origin safe for a terminal: no control characters, no endless prompts."""
+    shown = "".join(character if character.isprintable() else "�" for character in text[:_LONGEST_VALUE])
+    return shown + "…" if len(text) > _LONGEST_VALUE else shown
 
 
 def bar(share: float, width: int = _BAR_WIDTH) -> str:
@@ -188,7 +200,11 @@ def _attributes(result: Tail) -> RenderableType:
         table.add_column(heading, justify="right", no_wrap=True)
     for pair in result.attributes:
         table.add_row(
-            f"{pair.key} = {pair.value}", percent(pair.tail_share), percent(pair.typical_share), _lift(pair), _p(pair)
+            Text(printable(f"{pair.key} = {pair.value}")),
+            percent(pair.tail_share),
+            percent(pair.typical_share),
+            _lift(pair),
+            _p(pair),
         )
     return table
 

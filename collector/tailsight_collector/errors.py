@@ -7,7 +7,7 @@ CollectorError
 │   └── JournalFullError    it holds as much as it may: clients keep their data and try again
 ├── RefusedQueryError   the SQL port does not run this statement
 └── UnreadableFileError a file that was to be imported cannot be read
-        └── UnknownFormatError  it is of no kind that is known here: not a trace file at all
+    └── UnknownFormatError   it is of no kind that is known here: not a trace file at all
 """
 
 from __future__ import annotations

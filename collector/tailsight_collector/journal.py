@@ -107,6 +107,7 @@ class Journal:
         Raises JournalFullError at once where the journal holds as much as it may.
         """
         done: Future[None] = Future()
+        done.set_running_or_notify_cancel()  # from here on nobody can cancel it: the record may be on the disk already
         with self._changed:
             if self._stopping:
                 raise JournalError("the collector is shutting down")

@@ -135,7 +135,7 @@ class SqlGuard:
         elif node.kind == "Identifier":
             self._check_identifier(node, ancestors)
         elif node.kind in ("ExistsTableQuery", "ShowCreateTableQuery"):
-            pass  # the table is the Identifier below
+            self._check_table(".".join(node.name.split()))  # shown as "database table"
 
     def _check_table(self, name: str) -> None:
         database, dot, table = name.rpartition(".")

@@ -100,7 +100,7 @@ class SqlPort:
         except RefusedQueryError as error:
             return _failure(403, ACCESS_DENIED, str(error))
         except QueryFailedError as error:
-            return _failure(_STATUS.get(error.code, 500 if error.code == 0 else 400), error.code, str(error))
+            return _failure(_STATUS.get(error.code, 500 if error.code == 0 else 400), error.code, error.detail)
         except StorageError as error:
             return _failure(503, 0, str(error))
         elapsed_ns = time.perf_counter_ns() - began

@@ -33,11 +33,12 @@ class MigrationError(StorageError):
 
 
 class QueryFailedError(StorageError):
-    """The database refused a statement. `code` is ClickHouse's error code, 0 where it gave none."""
+    """The database refused a statement. `code` and `detail` are ClickHouse's own error code and text."""
 
-    def __init__(self, message: str, code: int = 0) -> None:
+    def __init__(self, message: str, code: int = 0, detail: str = "") -> None:
         super().__init__(message)
         self.code = code
+        self.detail = detail or message
 
 
 class DataRefusedError(QueryFailedError):

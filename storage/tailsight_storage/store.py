@@ -244,7 +244,8 @@ def _translate(error: Exception, dsn: StoreDsn, *, inserting: bool = False) -> S
     if match := _CODE.search(text):
         code = int(match[1])
         kind = DataRefusedError if inserting and code in _DATA_CODES else QueryFailedError
-        return kind(f"store {dsn}: {_shortened(text)}", code)
+        detail = _shortened(text[match.start() :])
+        return kind(f"store {dsn}: {detail}", code, detail)
     if isinstance(dsn, ChdbDsn):
         return StoreUnavailableError(f"store {dsn} cannot be opened: {_shortened(text)}")
     return StoreUnavailableError(

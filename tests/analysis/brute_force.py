@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import false_discovery_control, hypergeom
+from testkit.otlp import request
+
 from tailsight_analysis import Filters, Window
 from tailsight_storage import Store
-from testkit.otlp import request
 
 TICK_NS = 1000
 BASE_NS = (time.time_ns() // 10**9 - 7200) * 10**9
+COLUMNS = ("service", "hardware", "host", "region", "version", "model")
 HALF = {3: 0, 4: 0, 1: 1, 0: 1, 2: 2, 5: 2}  # CLIENT, PRODUCER; others; SERVER, CONSUMER
 _tokens = itertools.count()
 
@@ -65,7 +67,7 @@ def insert(store: Store, spans: list[Span]) -> None:
         }  # fmt: skip
         by_resource[tuple(resource.items())].append(span)
     for resource, members in by_resource.items():
-        message = request((_fields(span) for span in members), dict(resource)).SerializeToString()
+        message = request((fields(span) for span in members), dict(resource)).SerializeToString()
         segments.append(_varint(len(message)) + message)
     store.insert_otlp_traces(b"".join(segments), f"{time.time_ns()}-{next(_tokens)}")
 
@@ -89,8 +91,7 @@ def parent_of(spans: list[Span]) -> dict[Span, Span | None]:
         first = same[0]
         named = holders.get((first.trace, first.parent)) if first.parent not in (0, first.id) else None
         result[first] = named[-1] if named else None
-        for before, after in itertools.pairwise(same):
-            result[after] = before
+        result |= {after: before for before, after in itertools.pairwise(same)}
     for span in spans:
         seen: list[Span] = []
         at: Span | None = span
@@ -167,7 +168,9 @@ def requests(spans: list[Span], since: int, until: int, filters: Filters) -> lis
         ):
             continue
         for number in {span.id for span in found}:
-            entries.append(min((s for s in found if s.id == number), key=lambda s: (HALF[s.kind], s.start, -s.duration, s.error, s.order)))  # fmt: skip
+            same = [span for span in found if span.id == number]
+            same.sort(key=lambda span: (HALF[span.kind], span.start, -span.duration, span.error, span.order))
+            entries.append(same[0])
     return entries
 
 
@@ -253,7 +256,7 @@ def over_represented(
         found: set[tuple[str, str]] = set()
         for span in spans:
             if span.trace == entry.trace:
-                columns = {name: getattr(span, name) for name in ("service", "hardware", "host", "region", "version", "model")}  # fmt: skip
+                columns = {name: getattr(span, name) for name in COLUMNS}
                 found |= {(key, value) for key, value in columns.items() if value}
                 found |= {(key, value) for key, value in (*span.attributes, *span.resource) if value}
         return found
@@ -268,7 +271,9 @@ def over_represented(
         return {}
     population, draws = len(in_tail) + len(typical), len(in_tail)
     chances = [
-        hypergeom.sf(count_tail[p] - 1, population, count_tail[p] + count_typical[p], draws) if count_tail[p] >= 2 else 1
+        hypergeom.sf(count_tail[p] - 1, population, count_tail[p] + count_typical[p], draws)
+        if count_tail[p] >= 2
+        else 1
         for p in tested
     ]
     adjusted = false_discovery_control(np.minimum(chances, 1))
@@ -279,7 +284,7 @@ def over_represented(
     }
 
 
-def _fields(span: Span) -> dict[str, Any]:
+def fields(span: Span) -> dict[str, Any]:
     attributes = {"tailsight.stage": span.stage, "tailsight.model": span.model}
     start_ns = BASE_NS + span.start * TICK_NS
     return {

@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from tailsight_storage import Store, open_store
 
 

@@ -8,6 +8,7 @@ from analysis import brute_force
 from analysis.brute_force import Span
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tailsight_analysis.accounting import NO_PARENT, Spans, contributions, parents, self_times, times_enclosed
 
 HOSTS = {"h1": 0, "h2": 1, "h3": 2}
@@ -82,7 +83,9 @@ def nested_requests(draw):
                 break
             first = draw(st.integers(start, end - 1))
             last = draw(st.integers(first, end))
-            spans.append(Span(1, len(spans) + 1, parent, first, last - first, stage=draw(st.sampled_from(["", "a", "b"]))))
+            spans.append(
+                Span(1, len(spans) + 1, parent, first, last - first, stage=draw(st.sampled_from(["", "a", "b"])))
+            )
             room.append((len(spans), first, last))
             start = last
     return spans
@@ -167,8 +170,14 @@ def test_a_trace_of_100_000_spans_takes_little_time(shape):
     if shape == "fan on another host":
         hosts[1:] = 1
     table = Spans(
-        np.zeros(n, dtype=np.int64), ids, parent_ids, np.arange(n, dtype=np.int64), durations, hosts, np.ones(n, dtype=np.int64)
-    )  # fmt: skip
+        trace=np.zeros(n, dtype=np.int64),
+        span_id=ids,
+        parent_id=parent_ids,
+        start_ns=np.arange(n, dtype=np.int64),
+        duration_ns=durations,
+        host=hosts,
+        half=np.ones(n, dtype=np.int64),
+    )
     started = time.process_time()
     parent = parents(table)
     self_times(table, parent)

@@ -7,6 +7,7 @@ from analysis import brute_force
 from analysis.brute_force import Span
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from tailsight_analysis import DIMENSIONS, Filters, NoSpansError, NotEnoughDataError, breakdown, tail
 
 RUNS_A_STORE = settings(
@@ -19,12 +20,12 @@ RUNS_A_STORE = settings(
 
 @st.composite
 def messy_traces(draw: st.DrawFn, least: int = 1, most: int = 14) -> list[Span]:
-    """Several roots, none, orphans, cycles, spans that share ids, other hosts with other clocks, children that overlap."""
+    """Several roots or none, orphans, cycles, shared ids, other hosts with other clocks, children that overlap."""
     spans = []
     for trace in range(1, draw(st.integers(least, most)) + 1):
         tidy = draw(st.booleans())
         for number in range(1, draw(st.integers(1, 7)) + 1):
-            spans.append(
+            spans += [
                 Span(
                     trace=trace,
                     id=number if tidy else draw(st.integers(1, 5)),
@@ -38,9 +39,11 @@ def messy_traces(draw: st.DrawFn, least: int = 1, most: int = 14) -> list[Span]:
                     model=draw(st.sampled_from(["", "m1"])),
                     kind=draw(st.sampled_from([1, 2, 3])),
                     error=draw(st.booleans()),
-                    attributes=((("color", draw(st.sampled_from(["red", "blue", ""]))),) if draw(st.booleans()) else ()),
+                    attributes=(
+                        (("color", draw(st.sampled_from(["red", "blue", ""]))),) if draw(st.booleans()) else ()
+                    ),
                 )
-            )
+            ]
     return spans
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 from analysis import brute_force
 from analysis.brute_force import BASE_NS, TICK_NS, Span, window
+
 from tailsight_analysis import (
     DIMENSIONS,
     Filters,
@@ -52,9 +53,8 @@ def test_with_a_service_a_request_is_what_enters_it(store):
 def test_other_filters_pick_the_requests_that_have_such_a_span(store):
     brute_force.insert(store, two_services())
     assert breakdown(store, window(0, 100), Filters(hardware=("T4",))).requests.count == 5
-    assert breakdown(store, window(0, 100), Filters(hardware=("T4",), stage=("queue",), run=())).rows == () if False else True
     assert tail(store, window(0, 100), Filters(hardware=("T4",)), 0.8).requests == 5
-    with pytest.raises(NoSpansError, match=r"hardware=T4, run=r1|run=r1"):
+    with pytest.raises(NoSpansError, match="hardware=T4, run=r1"):
         tail(store, window(0, 100), Filters(hardware=("T4",), run=("r1",)), 0.8)
 
 
@@ -66,8 +66,9 @@ def test_filters_of_a_breakdown_pick_spans_but_self_times_see_all_children(store
 
 
 def test_spans_beyond_an_hour_of_the_window_are_not_looked_for(store):
-    request = [Span(1, 1, 0, 0, 10 * HOUR), Span(1, 2, 1, HOUR // 2, 100, stage="near"), Span(1, 3, 1, HOUR + 10, 100, stage="far")]  # fmt: skip
-    brute_force.insert(store, request)
+    request = Span(1, 1, 0, 0, 10 * HOUR)
+    near, far = Span(1, 2, 1, HOUR // 2, 100, stage="near"), Span(1, 3, 1, HOUR + 10, 100, stage="far")
+    brute_force.insert(store, [request, near, far])
     result = breakdown(store, window(0, 1))
     assert [row.group["stage"] for row in result.rows] == [""]
     assert result.rows[0].self_share == pytest.approx(1 - 100 / (10 * HOUR), abs=1e-15)
@@ -84,7 +85,9 @@ def test_a_trace_whose_root_lies_before_the_window_is_no_request_of_it(store):
 
 def test_too_few_requests_say_how_many_are_missing(store):
     brute_force.insert(store, [Span(n, 1) for n in range(1, 8)])
-    with pytest.raises(NotEnoughDataError, match="7 requests.*too few for a tail above p99: 93 more are needed") as error:
+    with pytest.raises(
+        NotEnoughDataError, match=r"7 requests.*too few for a tail above p99: 93 more are needed"
+    ) as error:
         tail(store, window(0, 10))
     assert error.value.missing == 93
 
@@ -101,10 +104,22 @@ def test_answers_have_the_promised_keys(store):
     brute_force.insert(store, two_services())
     answer = breakdown(store, window(0, 100), by=("stage", "hardware")).to_json()
     assert {"window", "rows", "requests"} <= answer.keys()
-    figures = ["count", "p50_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms", "max_ms", "jitter_ms", "error_rate", "self_share"]
+    figures = [
+        "count",
+        "p50_ms",
+        "p90_ms",
+        "p95_ms",
+        "p99_ms",
+        "p999_ms",
+        "max_ms",
+        "jitter_ms",
+        "error_rate",
+        "self_share",
+    ]
     assert list(answer["rows"][0]) == ["stage", "hardware", *figures]
     answer = tail(store, window(0, 100), quantile=0.9).to_json()
-    assert {"quantile", "threshold_ms", "tail_requests", "typical_requests", "stages", "unaccounted", "attributes", "window"} <= answer.keys()  # fmt: skip
+    counts = {"quantile", "threshold_ms", "tail_requests", "typical_requests"}
+    assert counts | {"stages", "unaccounted", "attributes", "window"} <= answer.keys()
     excess = {"tail_ms", "typical_ms", "excess_ms", "excess_share"}
     assert answer["unaccounted"].keys() == excess
     assert answer["stages"][0].keys() == excess | {"stage"}
@@ -129,7 +144,15 @@ def test_stages_are_ordered_by_excess_and_the_limit_holds(store):
 
 def test_promoted_keys_are_listed_once_under_their_columns_name(store):
     spans = [
-        Span(n, 1, 0, 0, 200 if n > 90 else 100, host="bad" if n > 90 else "good", resource=(("process.pid", str(n % 3)),))
+        Span(
+            n,
+            1,
+            0,
+            0,
+            200 if n > 90 else 100,
+            host="bad" if n > 90 else "good",
+            resource=(("process.pid", str(n % 3)),),
+        )
         for n in range(1, 101)
     ]
     brute_force.insert(store, spans)
@@ -151,7 +174,9 @@ def test_dimensions_that_do_not_exist_are_refused(store, by):
 def test_every_dimension_can_be_broken_down_by(store):
     brute_force.insert(store, [Span(1, 1, stage="s", region="r", run="n", model="m")])
     row = breakdown(store, window(0, 1), by=DIMENSIONS).rows[0]
-    assert row.group == {"stage": "s", "hardware": "L4", "service": "front", "version": "1", "model": "m", "region": "r", "host": "h1", "run": "n"}  # fmt: skip
+    assert tuple(row.group.items()) == tuple(
+        zip(DIMENSIONS, ("s", "L4", "front", "1", "m", "r", "h1", "n"), strict=True)
+    )
 
 
 def test_whole_time_is_of_all_or_of_a_run(store):

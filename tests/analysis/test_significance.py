@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, fisher_exact
+
 from tailsight_analysis.attributes import judge
 from tailsight_analysis.significance import benjamini_hochberg, fisher_over_represented
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,12 +49,13 @@ class BrowserError(AssertionError):
 
 
 class Page:
-    """One tab. `problems` collects console errors and uncaught exceptions since the page opened."""
+    """One tab. `problems` collects console errors and uncaught exceptions since it opened, `asked` what it loaded."""
 
     def __init__(self, url: str) -> None:
         self._socket = websocket.create_connection(url, timeout=PATIENCE_S, enable_multithread=False)
         self._number = 0
         self.problems: list[str] = []
+        self.asked: list[str] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
 
@@ -137,7 +139,9 @@ class Page:
 
     def _note(self, message: dict[str, Any]) -> None:
         method, parameters = message.get("method"), message.get("params", {})
-        if method == "Runtime.exceptionThrown":
+        if method in ("Network.requestWillBeSent", "Network.webSocketCreated"):
+            self.asked.append(parameters.get("url") or parameters["request"]["url"])
+        elif method == "Runtime.exceptionThrown":
             details = parameters["exceptionDetails"]
             self.problems.append(str(details.get("exception", {}).get("description") or details.get("text")))
         elif method == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "assert"):
@@ -166,8 +170,6 @@ def chromium(path: str) -> Iterator[Callable[[], Page]]:
             host = _devtools(log, process)
 
             def new_page() -> Page:
-                import urllib.request
-
                 request = urllib.request.Request(f"http://{host}/json/new?about:blank", method="PUT")
                 with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
                     target = json.load(answer)

@@ -58,6 +58,7 @@ class CollectorProcess:
             addresses[name] = value.strip()
         if "health" not in addresses:
             self._process.wait(READY_PATIENCE_S)
+            self._close()
             raise AssertionError(f"the collector did not start: {''.join(self.log)}")
         self.store = stdout.readline().partition(" ")[2].strip()
         self.otlp_url = addresses["health"].removesuffix("/healthz")
@@ -92,11 +93,15 @@ class CollectorProcess:
             code = self._process.wait(STOP_PATIENCE_S)
         finally:
             self._process.kill()
+            self._close()
+        return code
+
+    def _close(self) -> None:
+        assert self._process is not None
         self._reader.join()
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
-        return code
 
 
 def eventually(holds: Callable[[], bool], what: str, patience_s: float = 30) -> None:

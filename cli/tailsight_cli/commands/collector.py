@@ -79,9 +79,24 @@ def write_store_option(command: click.decorators.FC) -> click.decorators.FC:
 @write_store_option
 @listening_options
 @click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
+@click.option(
+    "--segment-age",
+    type=click.FloatRange(0.01, 60),
+    default=defaults.DEFAULT_SEGMENT_AGE_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="Load the journal at least this often: spans can be asked for about this long after they came in.",
+)
 @lifeline_option
 def command(
-    data: Path | None, store: str | None, host: str, http_port: int, sql_port: int, log_level: str, lifeline: bool
+    data: Path | None,
+    store: str | None,
+    host: str,
+    http_port: int,
+    sql_port: int,
+    log_level: str,
+    segment_age: float,
+    lifeline: bool,
 ) -> None:
     """Receive OTLP over HTTP, keep it exactly once, serve it for reading.
 
@@ -91,23 +106,17 @@ def command(
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLevelName(log_level.upper())))
     with collector_errors():
-        settings = collector_settings(data, store, host, http_port, sql_port)
+        settings = CollectorSettings.of(
+            data=data,
+            store=store or _store_from_environment(host, sql_port),
+            host=host,
+            http_port=http_port,
+            sql_port=sql_port,
+            segment_age_s=segment_age,
+        )
         if lifeline:
             when_stdin_closes(end_this_process)
         run(settings, _tell_parent if lifeline else announce)
-
-
-def collector_settings(
-    data: Path | None, store: str | None, host: str, http_port: int, sql_port: int
-) -> CollectorSettings:
-    """Make settings of the options, and of the environment where they leave the store open."""
-    return CollectorSettings.of(
-        data=data,
-        store=store or _store_from_environment(host, sql_port),
-        host=host,
-        http_port=http_port,
-        sql_port=sql_port,
-    )
 
 
 def _store_from_environment(host: str, sql_port: int) -> str | None:

@@ -129,7 +129,8 @@ def _progress(total: int | None) -> Iterator[tuple[Progress, TaskID]]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         yield progress, progress.add_task("requests", total=total)
 
 

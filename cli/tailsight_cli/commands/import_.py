@@ -73,7 +73,8 @@ def _with_progress(
     files: tuple[Path, ...], target: CollectorTarget | StoreTarget, run: str | None, service: str | None
 ) -> Imported:
     columns = (TextColumn("importing"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         task = progress.add_task("import", total=sum(path.stat().st_size for path in files))
         return import_files(
             files,

@@ -1,0 +1,50 @@
+"""The script that Streamlit runs: the navigation, the filter bar, one of the two views, or the state instead of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+from streamlit.navigation.page import Page as StreamlitPage
+
+from tailsight_analysis import AnalysisError, NoSpansError, NotEnoughDataError, StorageError
+from tailsight_dashboard import states
+from tailsight_dashboard.filters import Scope, show_bar
+
+VIEWS = Path(__file__).with_name("views")
+ICON = Path(__file__).with_name("icon.svg")
+
+
+def main() -> None:
+    """Draw the page."""
+    st.set_page_config(page_title="tailsight", page_icon=str(ICON), layout="wide")
+    states.style()
+    stages = st.Page(VIEWS / "stages.py", title="Stages", icon=":material/stacked_bar_chart:", default=True)
+    tail = st.Page(VIEWS / "tail.py", title="Tail", icon=":material/hourglass_bottom:", url_path="tail")
+    page = st.navigation([stages, tail], position="top")
+    bar = st.empty()
+    try:
+        draw(page, "stages" if page is stages else "tail", bar)
+    except StorageError as error:
+        bar.empty()
+        states.store_away(error)
+
+
+def draw(page: StreamlitPage, view: str, bar: DeltaGenerator) -> None:
+    """Draw the filter bar and the view, or what stands for it. Raises StorageError."""
+    scope: Scope | None = None
+    try:
+        with bar.container():
+            scope = show_bar(view)
+        st.session_state["scope"] = scope
+        page.run()
+    except NoSpansError:
+        states.no_spans(scope)
+    except NotEnoughDataError as error:
+        states.not_enough(error)
+    except AnalysisError as error:
+        states.cannot_answer(error)
+
+
+main()

@@ -1,0 +1,131 @@
+"""What is looked at, as a value: its form in the address is stable and readable, so that a copied link opens it again.
+
+    ?time=6h&service=ranker&service=search&hardware=NVIDIA+L4&by=hardware
+    ?time=custom&from=2026-11-22T07:00Z&to=2026-11-22T08:00Z&run=pr-17&quantile=p99.9
+
+Times are UTC, to the minute. What cannot be read is left at its default, and said in a note.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from tailsight_analysis import DIMENSIONS, Filters
+
+CUSTOM = "custom"
+ALL_TIME = "all"
+PRESETS: dict[str, tuple[str, int | None]] = {  # what people read, seconds
+    "15m": ("Last 15 minutes", 15 * 60),
+    "1h": ("Last hour", 3600),
+    "6h": ("Last 6 hours", 6 * 3600),
+    "24h": ("Last 24 hours", 24 * 3600),
+    "7d": ("Last 7 days", 7 * 86400),
+    ALL_TIME: ("All time", None),
+    CUSTOM: ("From … to …", None),
+}
+FILTERS = ("service", "hardware", "version", "model", "run")
+QUANTILES = {"p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+SCALES = ("log", "linear")
+VIEW_KEYS = {"stages": ("by", "scale"), "tail": ("quantile",)}
+# of a custom time; without a zone, as the widgets have it
+FIRST, LAST = datetime.fromisoformat("1970-01-02"), datetime.fromisoformat("2200-01-01")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The choices of both views. `since` and `until` (UTC, without a zone) count where `time` is `custom`."""
+
+    time: str = "1h"
+    since: datetime | None = None
+    until: datetime | None = None
+    filters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    by: str = "stage"
+    scale: str = "log"
+    quantile: str = "p99"
+
+    @property
+    def as_filters(self) -> Filters:
+        """The filters for analysis."""
+        return Filters(**{name: self.filters.get(name, ()) for name in FILTERS})
+
+    def to_address(self, view: str) -> dict[str, str | list[str]]:
+        """Return the address' parameters for a view; what is at its default and speaks for itself is left out."""
+        found: dict[str, str | list[str]] = {"time": self.time}
+        if self.time == CUSTOM and self.since and self.until:
+            found["from"], found["to"] = minute(self.since), minute(self.until)
+        for name in FILTERS:
+            if values := self.filters.get(name, ()):
+                found[name] = list(values)
+        for name in VIEW_KEYS[view]:
+            value = getattr(self, name)
+            if value != getattr(DEFAULT, name):
+                found[name] = value
+        return found
+
+
+DEFAULT = Selection()
+
+
+def from_address(parameters: Mapping[str, Sequence[str]]) -> tuple[Selection, tuple[str, ...]]:
+    """Read an address' parameters; the notes say what was ignored and what would have been right."""
+    notes: list[str] = []
+    known = ("time", "from", "to", *FILTERS, "by", "scale", "quantile")
+    for name in parameters:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            notes.append(f"{name} is no setting{f'; did you mean {near[0]}?' if near else ''}")
+
+    def one_of(name: str, allowed: Sequence[str], default: str) -> str:
+        value = _last(parameters, name)
+        if value is None or value in allowed:
+            return value or default
+        notes.append(f"{name}={value} is unknown; it can be {', '.join(allowed)}")
+        return default
+
+    selection = Selection(
+        time=one_of("time", tuple(PRESETS), CUSTOM if "from" in parameters or "to" in parameters else DEFAULT.time),
+        filters={
+            name: values for name in FILTERS if (values := tuple(dict.fromkeys(filter(None, parameters.get(name, ())))))
+        },
+        by=one_of("by", DIMENSIONS, DEFAULT.by),
+        scale=one_of("scale", SCALES, DEFAULT.scale),
+        quantile=one_of("quantile", tuple(QUANTILES), DEFAULT.quantile),
+    )
+    if selection.time != CUSTOM:
+        return selection, tuple(notes)
+    since, until = (_read_minute(name, _last(parameters, name), notes) for name in ("from", "to"))
+    if since and until:
+        until = until + timedelta(minutes=1) if until.second or until.microsecond else until
+        since, until = (moment.replace(second=0, microsecond=0) for moment in (since, until))
+        if since < until:
+            return replace(selection, since=since, until=until), tuple(notes)
+        notes.append(f"from={minute(since)} is not before to={minute(until)}")
+    return replace(selection, time=DEFAULT.time), tuple(notes)
+
+
+def minute(moment: datetime) -> str:
+    """Write a UTC time without a zone, to the minute: `2026-11-22T07:00Z`."""
+    return f"{moment:%Y-%m-%dT%H:%M}Z"
+
+
+def _last(parameters: Mapping[str, Sequence[str]], name: str) -> str | None:
+    values = parameters.get(name)
+    return values[-1] if values else None
+
+
+def _read_minute(name: str, text: str | None, notes: list[str]) -> datetime | None:
+    if text is None:
+        notes.append(f"{name} is missing; a custom time takes from and to, like {name}=2026-11-22T07:00Z")
+        return None
+    try:
+        moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)  # "+01:00" arrives as " 01:00"
+        moment = moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    except (ValueError, OverflowError):
+        moment = None
+    if moment is None or not FIRST <= moment <= LAST:
+        notes.append(f"{name}={text} is no time; write it like 2026-11-22T07:00Z")
+        return None
+    return moment

@@ -1,0 +1,199 @@
+"""Asking analysis: a few connections shared by all sessions, and answers that are kept for some seconds.
+
+Every answer knows when it was asked, because that is what the page calls "as of".
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import streamlit as st
+
+from tailsight_analysis import (
+    AnalysisError,
+    Breakdown,
+    Filters,
+    NoSpansError,
+    Store,
+    StoreUnavailableError,
+    Tail,
+    Timeline,
+    Window,
+    breakdown,
+    choices,
+    connect,
+    tail,
+    timeline,
+    whole_time,
+)
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+STORE_ENV = "TAILSIGHT_STORE"
+DEFAULT_STORE = "clickhouse://127.0.0.1:8123/tailsight"
+CONNECTIONS = 3  # at once; a connection serves one question at a time
+FRESH_S = 5
+TIMELINE_POINTS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """An answer of analysis, and when it was asked, in nanoseconds since 1970."""
+
+    value: T
+    asked_ns: int
+
+
+class Connections:
+    """At most CONNECTIONS stores, opened when first needed and forgotten when they fail."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._slots = threading.BoundedSemaphore(CONNECTIONS)
+        self._idle: list[Store] = []
+
+    def ask(self, question: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Put a question to the store; raises what analysis raises. A connection that failed is not used again."""
+        with self._slots:
+            try:
+                store = self._idle.pop()
+            except IndexError:
+                store = connect(self._dsn)
+            try:
+                answer = question(store, *args, **kwargs)
+            except AnalysisError:  # an answer too: the connection is whole
+                self._idle.append(store)
+                raise
+            except BaseException as error:
+                store.close()
+                if isinstance(error, StoreUnavailableError):
+                    self.close()
+                raise
+            self._idle.append(store)
+            return answer
+
+    def close(self) -> None:
+        """Close the idle connections: after a failure they would fail too."""
+        while True:
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                return
+
+
+@st.cache_resource(show_spinner=False)
+def _connections(dsn: str) -> Connections:
+    return Connections(dsn)
+
+
+def dsn() -> str:
+    """Name the store that is read, password included: for connecting, not for showing."""
+    return os.environ.get(STORE_ENV) or DEFAULT_STORE
+
+
+def store_name() -> str:
+    """Name the store without its password."""
+    text = dsn()
+    try:
+        parts = urlsplit(text)
+        user = parts.username
+    except ValueError:
+        return f"{text.partition('://')[0]}://…"
+    if "@" not in parts.netloc:
+        return text
+    address = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{user}@{address}" if user else address).geturl()
+
+
+def without_password(message: str) -> str:
+    """Take the store's password out of a message, should an underlying error have quoted the address."""
+    try:
+        password = urlsplit(dsn()).password
+    except ValueError:
+        password = None
+    for secret in {password, unquote(password)} if password else ():
+        message = message.replace(secret, "…")
+    return message
+
+
+def now_ns() -> int:
+    """Nanoseconds since 1970."""
+    return time.time_ns()
+
+
+def _ask(name: str, question: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
+    asked_ns = now_ns()
+    return Answer(_connections(name).ask(question, *args, **kwargs), asked_ns)
+
+
+def _kept(function: Callable[P, T]) -> Callable[P, T]:
+    """Keep answers for FRESH_S seconds, for all sessions."""
+    cached: Any = st.cache_data(ttl=FRESH_S, max_entries=128, show_spinner=False)(function)
+    return cached  # type: ignore[no-any-return]
+
+
+@_kept
+def _breakdown(name: str, window: Window, filters: Filters, by: str) -> Answer[Breakdown]:
+    return _ask(name, breakdown, window, filters, by=(by,))
+
+
+@_kept
+def _tail(name: str, window: Window, filters: Filters, quantile: float) -> Answer[Tail]:
+    return _ask(name, tail, window, filters, quantile=quantile)
+
+
+@_kept
+def _timeline(name: str, window: Window, filters: Filters) -> Answer[Timeline]:
+    return _ask(name, timeline, window, filters, points=TIMELINE_POINTS)
+
+
+@_kept
+def _choices(name: str, window: Window) -> Answer[dict[str, list[str]]]:
+    return _ask(name, choices, window)
+
+
+@_kept
+def _whole_time(name: str, run: tuple[str, ...]) -> Answer[Window | None]:
+    return _ask(name, whole_time, run=run)
+
+
+def ask_breakdown(window: Window, filters: Filters, by: str) -> Answer[Breakdown]:
+    """Latency per group, and of the requests. Raises NoSpansError where nothing matches."""
+    return _breakdown(dsn(), window, filters, by)
+
+
+def ask_tail(window: Window, filters: Filters, quantile: float) -> Answer[Tail]:
+    """Slow requests against typical ones. Raises NoSpansError or NotEnoughDataError."""
+    return _tail(dsn(), window, filters, quantile)
+
+
+def ask_timeline(window: Window, filters: Filters) -> Timeline:
+    """Latency over the part of the window in which the store has spans at all."""
+    held = extent(filters.run)
+    if held is None:
+        raise NoSpansError("the store holds no spans")
+    since_ns, until_ns = max(window.since_ns, held.since_ns), min(window.until_ns, held.until_ns)
+    shown = Window(since_ns, until_ns) if since_ns < until_ns else window
+    return _timeline(dsn(), shown, filters).value
+
+
+def ask_choices(window: Window) -> dict[str, list[str]]:
+    """Return the values that filters can take in the window."""
+    return _choices(dsn(), window).value
+
+
+def extent(run: tuple[str, ...] = ()) -> Window | None:
+    """Return the time from the first to the last span, of all or of some runs; None where there are none."""
+    return _whole_time(dsn(), run).value
+
+
+def forget() -> None:
+    """Drop the answers that are kept, so that the next ones are fresh."""
+    st.cache_data.clear()

@@ -1,0 +1,99 @@
+"""Tables: pure functions from what analysis returns to pandas Stylers. Cells keep their numbers, so that they sort."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from tailsight_analysis import BreakdownRow, OverRepresented, Tail
+from tailsight_dashboard import format as text
+from tailsight_dashboard.format import NO_STAGE, count, group_name, milliseconds, share
+
+LATENCIES = {
+    "p50 (ms)": "p50_ms",
+    "p90 (ms)": "p90_ms",
+    "p95 (ms)": "p95_ms",
+    "p99 (ms)": "p99_ms",
+    "p99.9 (ms)": "p999_ms",
+    "max (ms)": "max_ms",
+    "jitter p99−p50 (ms)": "jitter_ms",
+}
+
+
+def latencies(rows: Sequence[BreakdownRow], dimension: str) -> Styler:
+    """Build the table of the Stages view: a line a group, with the group's share of the requests' time."""
+    frame = pd.DataFrame(
+        {
+            dimension.capitalize(): [group_name(dimension, row.group[dimension]) for row in rows],
+            "Spans": [row.count for row in rows],
+            **{title: [getattr(row, field) for row in rows] for title, field in LATENCIES.items()},
+            "Errors": [row.error_rate for row in rows],
+            "Own time": [row.self_share for row in rows],
+        }
+    )
+    formats: dict[str, Callable[[Any], str]] = {
+        "Spans": count,
+        **dict.fromkeys(LATENCIES, milliseconds),
+        "Errors": share,
+        "Own time": _share_or_dash,
+    }
+    return _styled(frame, formats)
+
+
+def excess(tail: Tail) -> Styler:
+    """Build the table of the Tail view: slow against typical requests, a line a stage, and their sum."""
+    lines = [(step.stage, step) for step in tail.stages]
+    steps = sorted([*lines, ("", tail.unaccounted)], key=lambda line: -line[1].excess_ms)
+    named = [*((name or NO_STAGE, step) for name, step in steps), ("Sum", tail.total)]
+    frame = pd.DataFrame(
+        {
+            "Stage": [name for name, _ in named],
+            "Slow (ms)": [step.tail_ms for _, step in named],
+            "Typical (ms)": [step.typical_ms for _, step in named],
+            "Excess (ms)": [step.excess_ms for _, step in named],
+            "Of the excess": [step.excess_share for _, step in named],
+        }
+    )
+    formats: dict[str, Callable[[Any], str]] = {
+        "Slow (ms)": milliseconds,
+        "Typical (ms)": milliseconds,
+        "Excess (ms)": _signed,
+        "Of the excess": share,
+    }
+    return _styled(frame, formats)
+
+
+def attributes(found: Sequence[OverRepresented]) -> Styler:
+    """Build the table of attribute values that slow requests have more often than typical ones."""
+    frame = pd.DataFrame(
+        {
+            "Attribute": [pair.key for pair in found],
+            "Value": [pair.value for pair in found],
+            "Slow": [pair.tail_share for pair in found],
+            "Typical": [pair.typical_share for pair in found],
+            "Lift": [pair.lift for pair in found],
+            "p-value": [pair.p_value for pair in found],
+        }
+    )
+    never = [pair.typical_share == 0 for pair in found]
+    style = _styled(frame, {"Slow": share, "Typical": share, "Lift": text.lift, "p-value": text.p_value})
+    # a value that no typical request has: analysis gives a lower bound
+    return style.format({"Lift": partial(text.lift, at_least=True)}, subset=(frame.index[never], ["Lift"]))
+
+
+def _share_or_dash(value: float | None) -> str:
+    return share(None if value is None or pd.isna(value) else value)
+
+
+def _signed(value_ms: float) -> str:
+    return f"+{milliseconds(value_ms)}" if value_ms > 0 else milliseconds(value_ms)
+
+
+def _styled(frame: pd.DataFrame, formats: dict[str, Callable[[Any], str]]) -> Styler:
+    """Keep the numbers and show texts. pandas' stubs want functions that take any object."""
+    shown: Any = formats
+    return frame.style.format(shown)

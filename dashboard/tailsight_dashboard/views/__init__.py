@@ -1,0 +1,1 @@
+"""The pages of the dashboard: each file is a script that `app` runs, one question a page."""

@@ -1,0 +1,79 @@
+"""Stages: how long each stage takes, how that moves, and where the requests' time goes."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from tailsight_analysis import DIMENSIONS, Breakdown, LatencySummary, Timeline
+from tailsight_dashboard import charts, source, tables, wording
+from tailsight_dashboard.filters import Scope, choice
+from tailsight_dashboard.format import NO_STAGE_HELP, clock, count, duration, plain, share
+from tailsight_dashboard.selection import SCALES
+
+
+def show() -> None:
+    """Draw the page."""
+    scope: Scope = st.session_state["scope"]
+    selection = scope.selection
+    answer = source.ask_breakdown(scope.window, scope.filters, selection.by)
+    moving = source.ask_timeline(scope.window, scope.filters)
+    with st.container(gap=None):
+        st.caption(f"As of **{clock(answer.asked_ns)}** · {plain(answer.value.window.label)}")
+        if headline := wording.stages_headline(answer.value):
+            st.markdown(f"## {headline}")
+    requests_metrics(answer.value.requests)
+    over_time(moving, log=selection.scale == "log")
+    groups(answer.value, log=selection.scale == "log")
+
+
+def requests_metrics(requests: LatencySummary | None) -> None:
+    """Show the requests as wholes."""
+    if requests is None:
+        st.info("No whole requests here: these spans belong to requests that the filters or the time leave out.")
+        return
+    with st.container(horizontal=True, key="requests"):
+        st.metric("Requests", count(requests.count), border=True)
+        st.metric("p50", duration(requests.p50_ms), border=True)
+        st.metric("p99", duration(requests.p99_ms), border=True)
+        st.metric("p99.9", duration(requests.p999_ms), border=True)
+        st.metric("Jitter", duration(requests.jitter_ms), border=True, help="p99 − p50 of the requests")
+        st.metric("Errors", share(requests.error_rate), border=True, help="Requests whose status is ERROR")
+
+
+def over_time(timeline: Timeline, *, log: bool) -> None:
+    """Draw latency over time."""
+    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
+        st.subheader("Latency over time (ms; times in UTC)", anchor=False)
+        choice("scale", "Latency axis", SCALES, format_func=lambda scale: f"{scale} axis", label_visibility="collapsed")
+    if not timeline.points and not timeline.requests:
+        st.markdown("No stage and no request started in this time.")
+        return
+    st.plotly_chart(charts.latency_over_time(timeline, log=log), config=charts.CONFIG, key="over-time")
+    seconds = timeline.bucket_ns / 1e9
+    st.caption(f"A point sums up {duration(seconds * 1000)} of {plain(timeline.window.label)}.")
+
+
+def groups(answer: Breakdown, *, log: bool) -> None:
+    """Draw the quantiles, the shares and the table, by stage or by another dimension."""
+    dimension = answer.by[0]
+    choice("by", "Group by", DIMENSIONS)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        st.subheader(f"Latency by {dimension} (ms)", anchor=False)
+        figure = charts.quantiles(answer.rows, dimension, log=log)
+        st.plotly_chart(figure, config=charts.CONFIG, key="quantiles")
+    with right:
+        st.subheader("Where the requests' time goes (%)", anchor=False, help=NO_STAGE_HELP)
+        if any(row.self_share is not None for row in answer.rows):
+            figure = charts.self_shares(answer.rows, dimension)
+            st.plotly_chart(figure, config=charts.CONFIG, key="self-shares")
+        else:
+            st.markdown("Unknown: no whole request is among these spans.")
+    if left_out := wording.groups_left_out(answer, charts.MOST_GROUPS):
+        st.caption(left_out)
+    st.dataframe(tables.latencies(answer.rows, dimension), hide_index=True, key="latencies")
+    st.caption(wording.shares_method(answer))
+
+
+if __name__ == "__main__":
+    show()

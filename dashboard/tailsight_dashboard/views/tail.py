@@ -1,0 +1,62 @@
+"""Tail: why the slow requests are slow, by their stages and attributes against those of typical requests."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from tailsight_analysis import Tail
+from tailsight_dashboard import charts, source, tables, wording
+from tailsight_dashboard.filters import Scope, choice
+from tailsight_dashboard.format import NO_STAGE_HELP, clock, count, duration, plain, quantile
+from tailsight_dashboard.selection import QUANTILES
+
+
+def show() -> None:
+    """Draw the page."""
+    scope: Scope = st.session_state["scope"]
+    head = st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center")
+    with head:
+        found = st.container(gap=None, width=840)
+        choice("quantile", "Slow: requests at or above", tuple(QUANTILES))
+    answer = source.ask_tail(scope.window, scope.filters, QUANTILES[scope.selection.quantile])
+    tail = answer.value
+    with found:
+        st.caption(f"As of **{clock(answer.asked_ns)}** · {plain(tail.window.label)}")
+        st.markdown(f"## {wording.tail_headline(tail)}")
+    metrics(tail)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        st.subheader("From typical to slow (ms)", anchor=False, help=NO_STAGE_HELP)
+        st.plotly_chart(charts.from_typical_to_tail(tail), config=charts.CONFIG, key="waterfall")
+    with right:
+        st.subheader("Mean time a request", anchor=False)
+        st.dataframe(tables.excess(tail), hide_index=True, height="content", key="excess")
+        st.caption(wording.tail_method(tail))
+    attributes(tail)
+
+
+def metrics(tail: Tail) -> None:
+    """Show what is compared, in figures."""
+    with st.container(horizontal=True, key="tail-metrics"):
+        st.metric(f"{quantile(tail.quantile)} of the requests", duration(tail.threshold_ms), border=True)
+        st.metric("Slow requests", count(tail.tail_requests), border=True)
+        st.metric("Mean of the slow", duration(tail.total.tail_ms), border=True)
+        st.metric("Typical requests", count(tail.typical_requests), border=True, help="Between p40 and p60")
+        st.metric("Mean of the typical", duration(tail.total.typical_ms), border=True)
+
+
+def attributes(tail: Tail) -> None:
+    """Show which attribute values slow requests have more often."""
+    st.subheader("What slow requests have more often", anchor=False)
+    if not tail.attributes:
+        st.markdown(wording.nothing_stands_out(tail))
+        return
+    st.dataframe(tables.attributes(tail.attributes), hide_index=True, height="content", key="attributes")
+    st.caption(
+        "Slow, Typical: share of the requests that have the value. Lift: how many times as often, ≥ where no typical "
+        f"request has it. p-values are corrected for the {count(tail.attributes_tested)} values tested."
+    )
+
+
+if __name__ == "__main__":
+    show()

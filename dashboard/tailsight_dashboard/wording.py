@@ -1,0 +1,79 @@
+"""The sentences that say what a view found, in Markdown: the answer before the charts."""
+
+from __future__ import annotations
+
+from tailsight_analysis import Breakdown, Tail
+from tailsight_dashboard.format import NO_STAGE, count, duration, group_name, plain, quantile, share
+
+
+def tail_headline(tail: Tail) -> str:
+    """Give the answer: `p99 is 41.2 ms; 61 % of the extra 28 ms is queue`."""
+    begin = f"{quantile(tail.quantile)} is **{duration(tail.threshold_ms)}**"
+    if tail.total.excess_ms <= 0:
+        return f"{begin}; slow requests take no longer than typical ones."
+    steps = [*((step.stage, step) for step in tail.stages), ("", tail.unaccounted)]
+    name, most = max(steps, key=lambda step: step[1].excess_ms)
+    part = "all" if most.excess_share >= 0.995 else share(most.excess_share)
+    where = plain(name) if name else "time that no stage explains"
+    return f"{begin}; **{part}** of the extra {duration(tail.total.excess_ms)} is **{where}**."
+
+
+def tail_method(tail: Tail) -> str:
+    """Say what was compared with what, and from how many requests the means come."""
+    sentence = (
+        f"The slowest {count(tail.tail_requests)} of {count(tail.requests)} requests take "
+        f"{duration(tail.total.tail_ms)} on average, the {count(tail.typical_requests)} typical ones (between p40 and "
+        f"p60) {duration(tail.total.typical_ms)}: the difference is the extra time."
+    )
+    if tail.is_sampled:
+        sentence += (
+            f" Means and shares come from {count(tail.tail_sampled)} slow and {count(tail.typical_sampled)} typical "
+            "requests, drawn at random."
+        )
+    return sentence
+
+
+def nothing_stands_out(tail: Tail) -> str:
+    """Say that no attribute value was found, and what that is worth."""
+    if not tail.attributes_tested:
+        return "The requests carry no attribute values that could be compared."
+    few = " With so few slow requests, only strong differences could be seen." if tail.tail_requests < 20 else ""
+    return (
+        f"None of the {count(tail.attributes_tested)} attribute values tested is more frequent in slow requests than "
+        f"chance allows.{few}"
+    )
+
+
+def stages_headline(answer: Breakdown) -> str:
+    """Say how long requests take, and where most of their time goes: `p99 is 419 ms; 69 % of the time is queue`."""
+    if answer.requests is None:
+        return ""
+    begin = f"p99 of the requests is **{duration(answer.requests.p99_ms)}**"
+    rows = [row for row in answer.rows if row.self_share is not None]
+    if not rows:
+        return f"{begin}."
+    most = max(rows, key=lambda row: row.self_share or 0.0)
+    name = plain(group_name(answer.by[0], most.group[answer.by[0]]))
+    what = "is" if answer.by == ("stage",) else f"belongs to {answer.by[0]}"
+    return f"{begin}; **{share(most.self_share)}** of the requests' time {what} **{name}**."
+
+
+def groups_left_out(answer: Breakdown, shown: int) -> str:
+    """Say how many groups the charts leave to the table; empty where none."""
+    rows = len(answer.rows)
+    if rows <= shown:
+        return ""
+    return f"The charts show the {shown} of {count(rows)} with the most time; the table has all."
+
+
+def shares_method(answer: Breakdown) -> str:
+    """Say what latency and own time mean, from how many requests shares come, and what `(no stage)` is."""
+    notes = ["Latencies are the spans' own, with what runs inside them; own time leaves that out."]
+    if answer.requests and answer.sampled_requests < answer.requests.count:
+        notes.append(
+            f"Own time comes from {count(answer.sampled_requests)} of {count(answer.requests.count)} requests, "
+            "drawn at random."
+        )
+    if answer.by == ("stage",) and any(not row.group["stage"] for row in answer.rows):
+        notes.append(f"{NO_STAGE}: the requests' own time that no stage explains.")
+    return " ".join(notes)

@@ -1,0 +1,144 @@
+"""How numbers, bars and verdicts look."""
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from tailsight_analysis import (
+    Breakdown,
+    BreakdownRow,
+    Excess,
+    Filters,
+    LatencySummary,
+    OverRepresented,
+    StageExcess,
+    Tail,
+    Window,
+)
+from tailsight_cli.render import bar, percent, render_breakdown, render_tail, significant, verdict
+
+WINDOW = Window(1_795_305_600_000_000_000, 1_795_309_200_000_000_000)
+
+
+def latency(**changes) -> dict[str, float]:
+    names = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms", "max_ms", "jitter_ms")
+    return {"count": 1_234_567, **dict.fromkeys(names, 1234.5), "error_rate": 0.0123} | changes
+
+
+def a_breakdown(*names: str) -> Breakdown:
+    row = BreakdownRow(group={name: f"a long value of {name}" for name in names}, self_share=0.5, **latency())
+    return Breakdown(WINDOW, Filters(), names, LatencySummary(**latency()), (row, row), 1_234_567)
+
+
+def a_tail(*stages: tuple[str, float], unaccounted: float = 0.0, attributes=()) -> Tail:
+    return Tail(
+        window=WINDOW, filters=Filters(model=("m",)), quantile=0.99, threshold_ms=41.23,
+        requests=10_000, tail_requests=100, typical_requests=2_000, total=Excess(45.0, 17.0, 28.0, 1.0),
+        stages=tuple(StageExcess(28 * share, 0.0, 28 * share, share, stage=name) for name, share in stages),
+        unaccounted=Excess(28 * unaccounted, 0.0, 28 * unaccounted, unaccounted), attributes=tuple(attributes),
+        attributes_tested=7, tail_sampled=100, typical_sampled=2_000,
+    )  # fmt: skip
+
+
+def text_of(renderable: object, width: int) -> str:
+    output = io.StringIO()
+    Console(file=output, width=width).print(renderable)
+    return output.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+@pytest.mark.parametrize("names", [("stage",), ("stage", "hardware"), ("stage", "hardware", "service")])
+def test_a_breakdown_fits_any_width_without_cutting_figures(width, names):
+    text = text_of(render_breakdown(a_breakdown(*names)), width)
+    assert "…" not in text
+    assert all(len(line) <= width for line in text.splitlines())
+    assert text.count("1,234,567") == 3
+
+
+def test_a_wide_breakdown_has_all_columns():
+    heading = text_of(render_breakdown(a_breakdown("stage")), 140).splitlines()[2]
+    assert heading.split() == [
+        "stage",
+        "count",
+        "p50",
+        "p90",
+        "p95",
+        "p99",
+        "p99.9",
+        "max",
+        "jitter",
+        "errors",
+        "share",
+    ]
+
+
+def test_values_that_look_like_markup_stay_as_they_are():
+    pair = OverRepresented("prompt[bold]", "[red]x[/red]", 0.5, 0.0, 1000.0, 1e-9)
+    text = text_of(render_tail(a_tail(("[queue]", 1.0), attributes=[pair])), 100)
+    assert "prompt[bold] = [red]x[/red]" in text
+    assert "[queue]" in text
+    assert "≥ 1,000×" in text
+
+
+def test_values_cannot_drive_the_terminal_nor_flood_it():
+    pairs = [OverRepresented("k", value, 0.5, 0.1, 5.0, 0.01) for value in ("\x1b[2J\r", "x" * 10_000)]
+    text = text_of(render_tail(a_tail(("queue", 1.0), attributes=pairs)), 100)
+    assert "k = �[2J�" in text
+    assert len(text) < 3000
+
+
+@pytest.mark.parametrize(
+    ("result", "says"),
+    [
+        (a_tail(("queue", 0.61), ("compute", 0.3)), "61 % of the tail's extra 28.0 ms is queue, 30 % is compute."),
+        (a_tail(("queue", 0.97), ("compute", 0.03)), "97 % of the tail's extra 28.0 ms is queue."),
+        (a_tail(("a", 0.1), unaccounted=0.9), "90 % of the tail's extra 28.0 ms is time that no stage accounts for."),
+        (a_tail(("queue", -0.2)), "no stage explains the tail's extra 28.0 ms."),
+    ],
+)
+def test_the_verdict_says_what_the_excess_is(result, says):
+    assert verdict(result) == f"p99 is 41.2 ms; {says}"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (41.23, "41.2"), (9.9998, "10.0"), (999.6, "1,000"), (123456.7, "123,457"), (1.005, "1.00"),
+     (0.0421, "0.0421"), (0.00001, "<0.0001"), (-0.00001, "0"), (-0.5, "-0.500"), (-28.26, "-28.3"), (99.96, "100")],
+)  # fmt: skip
+def test_numbers_have_three_significant_digits(value, text):
+    assert significant(value) == text
+
+
+@given(st.floats(-1e12, 1e12))
+def test_a_number_as_written_is_near_the_number(value):
+    text = significant(value)
+    if "<" not in text and ">" not in text:
+        assert float(text.replace(",", "")) == pytest.approx(value, rel=0.006, abs=0.00005)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0, "0 %"),
+        (0.614, "61 %"),
+        (0.0412, "4.1 %"),
+        (0.0996, "10 %"),
+        (1e-6, "<0.1 %"),
+        (-0.02, "-2.0 %"),
+        (-1e-6, "0 %"),
+    ],
+)
+def test_percent(share, text):
+    assert percent(share) == text
+
+
+@given(st.floats(-10, 10))
+def test_bars_stay_in_their_column(share):
+    assert len(bar(share, 12)) <= 12
+
+
+def test_bars_grow_by_eighths():
+    assert [bar(share, 1) for share in (0, 0.125, 0.5, 1)] == ["", "▏", "▌", "█"]

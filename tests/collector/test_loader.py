@@ -1,0 +1,108 @@
+import threading
+
+from tailsight_collector.journal import Journal
+from tailsight_collector.loader import Loader
+from tailsight_collector.records import encode_record
+from tailsight_storage import DataRefusedError, StoreUnavailableError
+
+PATIENCE_S = 10
+
+
+class FakeStore:
+    """A store that keeps what it is given, once a token; `fails` is asked before each insert."""
+
+    def __init__(self, fails=lambda data: None):
+        self.kept: dict[str, bytes] = {}
+        self.calls = 0
+        self._fails = fails
+        self._changed = threading.Condition()
+
+    def insert_otlp_traces(self, segment, token):
+        with self._changed:
+            self.calls += 1
+            self._changed.notify_all()
+            error = self._fails(bytes(segment))
+            if error:
+                raise error
+            self.kept.setdefault(token, bytes(segment))
+
+    def wait_for_calls(self, count):
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.calls >= count, PATIENCE_S)
+
+
+def run(tmp_path, store, *batches):
+    """Journal each batch of records as a segment, load them, and return the loader."""
+    loader = Loader(store, lambda: journal)
+    journal = Journal(
+        tmp_path, segment_bytes=1, segment_age_s=60, max_bytes=1 << 20, on_closed=lambda segment: loader.offer(segment)
+    )
+    journal.start()
+    loader.start()
+    for batch in batches:
+        journal.append(b"".join(batch)).result(PATIENCE_S)
+    journal.close()
+    return loader
+
+
+def records(*names):
+    return [encode_record(name.encode(), 1) for name in names]
+
+
+def test_segments_are_loaded_in_order_and_deleted(tmp_path):
+    store = FakeStore()
+    loader = run(tmp_path, store, records("a"), records("b"), records("c"))
+    loader.close(PATIENCE_S)
+    assert list(store.kept.values()) == [b"".join(records(name)) for name in "abc"]
+    assert not list(tmp_path.glob("*.otlp"))
+    assert loader.state.loaded_segments == 3
+
+
+def test_a_database_that_is_away_is_waited_out(tmp_path):
+    failures = [StoreUnavailableError("away"), StoreUnavailableError("away")]
+    store = FakeStore(lambda _: failures.pop() if failures else None)
+    loader = run(tmp_path, store, records("a"))
+    store.wait_for_calls(3)
+    loader.close(PATIENCE_S)
+    assert list(store.kept.values()) == records("a")
+    assert loader.state.last_error == ""
+
+
+def test_what_cannot_be_loaded_when_it_stops_stays_for_the_next_start(tmp_path):
+    store = FakeStore(lambda _: StoreUnavailableError("away"))
+    loader = run(tmp_path, store, records("a"))
+    store.wait_for_calls(1)
+    loader.close(0.01)
+    assert store.kept == {}
+    assert len(list(tmp_path.glob("*.otlp"))) == 1
+    assert loader.state.last_error == "away"
+
+
+def test_a_refused_record_is_quarantined_and_its_neighbours_are_loaded(tmp_path):
+    bad = records("bad")[0]
+    store = FakeStore(lambda data: DataRefusedError("cannot parse", 33) if bad in data else None)
+    loader = run(tmp_path, store, records("a", "b", "bad", "c", "d"))
+    loader.close(PATIENCE_S)
+    assert b"".join(store.kept.values()) == b"".join(records("a", "b", "c", "d"))
+    [quarantined] = (tmp_path / "quarantine").glob("*.otlp")
+    assert quarantined.read_bytes() == bad
+    assert quarantined.with_suffix(".error").read_text() == "cannot parse\n"
+    assert loader.state.quarantined_records == 1
+    assert not list(tmp_path.glob("*.otlp"))
+
+
+def test_a_second_pass_over_a_refused_segment_uses_the_same_tokens(tmp_path):
+    """A crash between the parts: everything is offered again, and the database knows the parts by their tokens."""
+    bad = records("bad")[0]
+    tokens = []
+
+    class Recording(FakeStore):
+        def insert_otlp_traces(self, segment, token):
+            tokens.append(token.partition("/")[2])
+            super().insert_otlp_traces(segment, token)
+
+    for folder in ("first", "second"):
+        store = Recording(lambda data: DataRefusedError("cannot parse", 33) if bad in data else None)
+        run(tmp_path / folder, store, records("a", "b", "bad", "c")).close(PATIENCE_S)
+    half = len(tokens) // 2
+    assert tokens[:half] == tokens[half:]

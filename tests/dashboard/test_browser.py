@@ -1,0 +1,162 @@
+"""The dashboard as people have it: a Streamlit server, a collector, and Chromium without a screen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from dashboard import chromium
+from dashboard.chromium import Page
+from dashboard.sample_store import REQUESTS, RunningCollector, running_collector, running_dashboard, send_sample
+
+from tailsight_analysis import Filters, Store, Window, breakdown, tail
+from tailsight_dashboard.format import count, duration, share, signed_duration
+
+REQUIRE_ENV = "TAILSIGHT_TEST_REQUIRE_BROWSER"
+CHARTS = "document.querySelectorAll('.js-plotly-plot .main-svg').length"
+QUIET = "document.querySelector('[data-testid=stApp]')?.getAttribute('data-test-script-state') === 'notRunning'"
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def new_page() -> Iterator[Callable[[], Page]]:
+    path = chromium.find()
+    if path is None:
+        if os.environ.get(REQUIRE_ENV) == "1":
+            pytest.fail(f"no Chromium on this machine, and {REQUIRE_ENV}=1: apt-get install chromium")
+        pytest.skip(f"no Chromium on this machine; {REQUIRE_ENV}=1 makes this a failure")
+    with chromium.chromium(path) as opener:
+        yield opener
+
+
+@pytest.fixture(scope="module")
+def address(filled: RunningCollector) -> Iterator[str]:
+    with running_dashboard(filled.store) as url:
+        yield url
+
+
+@pytest.fixture
+def page(new_page: Callable[[], Page], address: str) -> Page:
+    return new_page()
+
+
+def charts_drawn(page: Page, number: int) -> None:
+    page.wait_for(
+        f"{QUIET} && document.querySelectorAll('.js-plotly-plot').length === {number} && {CHARTS} >= {number}"
+    )
+
+
+def metric(page: Page, label: str) -> str:
+    return str(
+        page.wait_for(
+            "[...document.querySelectorAll('[data-testid=stMetric]')]"
+            f".find(it => it.querySelector('[data-testid=stMetricLabel]').innerText.trim() === '{label}')"
+            "?.querySelector('[data-testid=stMetricValue]').innerText.trim()"
+        )
+    )
+
+
+def drawn(page: Page) -> str:
+    """All texts inside the charts."""
+    return str(
+        page.value("[...document.querySelectorAll('.js-plotly-plot text')].map(it => it.textContent).join('\\n')")
+    )
+
+
+def assert_well(page: Page, address: str) -> None:
+    assert (
+        page.value("document.querySelectorAll('[data-testid=stException], [data-testid=stAlertContentError]').length")
+        == 0
+    )
+    # an address below / makes Streamlit look for its base path there first
+    problems = [problem for problem in page.problems if "/tail/_stcore/" not in problem]
+    assert problems == []
+    elsewhere = {url for url in page.asked if urlsplit(url).hostname not in (urlsplit(address).hostname, None)}
+    assert elsewhere == set()
+
+
+def choose(page: Page, filter_name: str, value: str) -> None:
+    page.click(f"document.querySelector('.st-key-{filter_name} input')")
+    page.click(f"[...document.querySelectorAll('[role=option]')].find(it => it.innerText.trim() === '{value}')")
+    page.wait_for(f"new URLSearchParams(location.search).getAll('{filter_name}').includes('{value}')")
+
+
+def test_stages_shows_numbers_and_charts(page: Page, address: str, store: Store, everything: Window) -> None:
+    page.open(f"{address}/?time=all")
+    charts_drawn(page, 3)
+    answer = breakdown(store, everything)
+    assert answer.requests is not None
+    assert metric(page, "Requests") == count(REQUESTS)
+    assert metric(page, "p99") == duration(answer.requests.p99_ms)
+    assert metric(page, "p99.9") == duration(answer.requests.p999_ms)
+    texts = drawn(page)
+    for row in answer.rows:
+        assert (row.group["stage"] or "(no stage)") in texts
+        assert share(row.self_share) in texts
+    assert_well(page, address)
+
+
+def test_a_filter_changes_the_address_and_holds_on_both_views(
+    page: Page, address: str, store: Store, everything: Window
+) -> None:
+    page.open(f"{address}/?time=all")
+    charts_drawn(page, 3)
+    choose(page, "service", "ranker")
+    page.wait_for(
+        f"{QUIET} && [...document.querySelectorAll('[data-testid=stMetricValue]')][0].innerText.trim() === '600'"
+    )
+    page.click("[...document.querySelectorAll('a')].find(it => it.innerText.includes('Tail'))")
+    page.wait_for("location.pathname === '/tail' && location.search === '?time=all&service=ranker'")
+    charts_drawn(page, 1)
+    answer = tail(store, everything, Filters(service=("ranker",)))
+    assert f"is {duration(answer.threshold_ms)}" in page.text()
+    assert f"{share(answer.stages[0].excess_share)} of the extra" in page.text()
+    texts = drawn(page)
+    for stage in answer.stages:
+        assert f"{signed_duration(stage.excess_ms)} · {share(stage.excess_share)}" in texts
+    assert duration(answer.total.tail_ms) in texts
+    assert_well(page, address)
+
+
+def test_a_copied_address_opens_the_same_view(page: Page, address: str, store: Store, everything: Window) -> None:
+    page.open(f"{address}/tail?time=all&hardware=NVIDIA+L4&quantile=p90", dark=True, width=480)
+    charts_drawn(page, 1)
+    answer = tail(store, everything, Filters(hardware=("NVIDIA L4",)), quantile=0.9)
+    assert metric(page, "p90 of the requests") == duration(answer.threshold_ms)
+    assert metric(page, "Slow requests") == count(answer.tail_requests)
+    assert page.value("location.search") == "?time=all&hardware=NVIDIA+L4&quantile=p90"
+    assert page.value("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
+    assert_well(page, address)
+
+
+def test_back_returns_to_the_choices_before(page: Page, address: str) -> None:
+    page.open(f"{address}/?time=all")
+    charts_drawn(page, 3)
+    choose(page, "service", "search")
+    page.wait_for(f"{QUIET} && document.querySelector('[data-testid=stMetricValue]').innerText.trim() === '600'")
+    page.value("history.back()")
+    page.wait_for("location.search === '?time=all'")
+    page.wait_for(f"{QUIET} && document.querySelector('[data-testid=stMetricValue]').innerText.trim() === '1,200'")
+    assert_well(page, address)
+
+
+def test_first_spans_appear_by_themselves_and_an_outage_is_said(new_page: Callable[[], Page], tmp_path: Path) -> None:
+    with running_collector(tmp_path / "data") as collector, running_dashboard(collector.store) as address:
+        page = new_page()
+        page.open(address)
+        page.wait_for_text("No spans yet")
+        page.wait_for_text("make demo")
+        assert_well(page, address)
+        send_sample(collector.otlp_url)
+        charts_drawn(page, 3)
+        assert metric(page, "Requests") == count(REQUESTS)
+        assert_well(page, address)
+        collector.process.terminate()
+        collector.process.wait(20)
+        page.click("[...document.querySelectorAll('button')].find(it => it.innerText.includes('Refresh'))")
+        page.wait_for_text("The store does not answer")
+        page.wait_for_text(collector.store)
