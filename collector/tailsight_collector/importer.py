@@ -33,6 +33,7 @@ from tailsight_collector.otlp_http import PROTOBUF
 from tailsight_collector.records import encode_record, split_messages
 from tailsight_storage import Store
 
+INSERT_BYTES = 16 * 1024 * 1024
 SEND_ATTEMPTS = 8
 SEND_TIMEOUT_S = 60.0
 MAX_RETRY_WAIT_S = 10.0
@@ -64,8 +65,8 @@ class Imported:
 class Target(Protocol):
     """Where requests go."""
 
-    def send(self, requests: Iterator[tuple[str, ExportTraceServiceRequest]]) -> None:
-        """Take (token, request) pairs; the token is the same for the same content."""
+    def send(self, requests: Iterator[ExportTraceServiceRequest]) -> None:
+        """Take the requests of one file."""
 
 
 class CollectorTarget:
@@ -76,10 +77,10 @@ class CollectorTarget:
         self._endpoint = endpoint
         self._sleep = sleep
 
-    def send(self, requests: Iterator[tuple[str, ExportTraceServiceRequest]]) -> None:
+    def send(self, requests: Iterator[ExportTraceServiceRequest]) -> None:
         """Post each request, waiting out a collector that is busy; raises CollectorError where it cannot."""
         with httpx.Client(timeout=SEND_TIMEOUT_S) as client:
-            for _, request in requests:
+            for request in requests:
                 self._post(client, request.SerializeToString())
 
     def _post(self, client: httpx.Client, body: bytes) -> None:
@@ -101,15 +102,29 @@ class CollectorTarget:
 
 
 class StoreTarget:
-    """A store in this process, without a collector. The same file again adds nothing."""
+    """A store in this process, without a collector. The same file again on the same day (UTC) adds nothing."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def send(self, requests: Iterator[tuple[str, ExportTraceServiceRequest]]) -> None:
-        """Insert each request; raises StorageError where the store refuses."""
-        for token, request in requests:
-            self._store.insert_otlp_traces(encode_record(request.SerializeToString(), time.time_ns()), token)
+    def send(self, requests: Iterator[ExportTraceServiceRequest]) -> None:
+        """Insert the requests, many at a time; raises StorageError where the store refuses."""
+        received_ns = time.time_ns()
+        batch: list[bytes] = []
+        size = 0
+        for request in requests:
+            batch.append(request.SerializeToString(deterministic=True))
+            size += len(batch[-1])
+            if size >= INSERT_BYTES:
+                self._insert(batch, received_ns)
+                batch, size = [], 0
+        if batch:
+            self._insert(batch, received_ns)
+
+    def _insert(self, batch: list[bytes], received_ns: int) -> None:
+        token = sha256(b"".join(batch)).hexdigest()  # of the content alone, so that a repetition is recognised
+        segment = b"".join(encode_record(request, received_ns) for request in batch)
+        self._store.insert_otlp_traces(segment, token)
 
 
 def import_files(
@@ -237,10 +252,8 @@ def _relabel(request: ExportTraceServiceRequest, *, run: str | None, service: st
             attributes.add(key=key).value.string_value = value
 
 
-def _tallied(
-    requests: Iterable[ExportTraceServiceRequest], imported: Imported
-) -> Iterator[tuple[str, ExportTraceServiceRequest]]:
-    """Count what passes by, and name each request by its content."""
+def _tallied(requests: Iterable[ExportTraceServiceRequest], imported: Imported) -> Iterator[ExportTraceServiceRequest]:
+    """Count what passes by."""
     for request in requests:
         now_ns = time.time_ns()
         checked = check(request, now_ns)
@@ -253,4 +266,4 @@ def _tallied(
                         first = imported.first_start_ns or span.start_time_unix_nano
                         imported.first_start_ns = min(first, span.start_time_unix_nano)
                         imported.last_end_ns = max(imported.last_end_ns, span.end_time_unix_nano)
-        yield sha256(request.SerializeToString(deterministic=True)).hexdigest(), request
+        yield request

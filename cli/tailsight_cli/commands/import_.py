@@ -38,7 +38,7 @@ Examples:
 @click.option(
     "--store",
     metavar="DSN",
-    help="Load into chdb:///folder in this process, without a collector; the same file again adds nothing.",
+    help="Load into chdb:///folder in this process, without a collector.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
