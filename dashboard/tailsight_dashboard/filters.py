@@ -175,9 +175,15 @@ def _filter_widgets(window: Window) -> None:
             key=name,
             on_change=_touch,
             placeholder="All",
+            wrap=True,
             persist_state="session",
-            width=140 if not st.session_state[name] else 220,
+            width=_room(st.session_state[name]),
         )
+
+
+def _room(chosen: Sequence[str]) -> int:
+    """Pixels for a filter, so that what is chosen can be read: nine a character, and its buttons."""
+    return min(360, max(140, 9 * max(map(len, chosen), default=0) + 116))
 
 
 def _known(name: str, chosen: list[str], missing: list[str]) -> list[str]:

@@ -38,6 +38,13 @@ def duration(value_ms: float) -> str:
     return f"{milliseconds(value_ms / 1000)} s"
 
 
+def length(seconds: float) -> str:
+    """Format a length of time that people chose or read: `301 ms`, `7.92 s`, `24 min`."""
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    return f"{seconds:.3g} s" if seconds < 120 else f"{seconds / 60:,.3g} min"
+
+
 def signed_duration(value_ms: float) -> str:
     """Format a difference in milliseconds: `+17.1 ms`, `−36 µs`."""
     text = duration(value_ms)

@@ -20,7 +20,8 @@ SDK_EXAMPLE = """\
 import tailsight  # pip install tailsight
 
 tailsight.configure(
-    service="my-service", endpoint="{endpoint}"
+    service="my-service",
+    endpoint="{endpoint}",
 )
 
 @tailsight.request
@@ -77,7 +78,7 @@ def nothing_sent() -> None:
         f"The store `{source.store_name()}` answers and is empty. Send it traces by **OTLP/HTTP** to `{endpoint}`; "
         "they appear here about two seconds later, without a reload."
     )
-    left, right = st.columns(2, gap="large")
+    left, right = st.columns([4, 5], gap="medium")
     with left:
         st.markdown("**Instrument a Python service**")
         st.code(SDK_EXAMPLE.format(endpoint=endpoint), language="python")
@@ -116,7 +117,7 @@ def store_away(error: StorageError) -> None:
         "and start the dashboard again.\n"
         "- What services send meanwhile is kept: a running collector has it in its journal, the SDK tries again."
     )
-    with st.expander("What it said"):
+    with st.expander("What it said", expanded=not is_away):
         st.text(source.without_password(str(error)))
     if st.button("Try again", icon=":material/refresh:", type="primary"):
         source.forget()

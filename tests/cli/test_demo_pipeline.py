@@ -29,7 +29,6 @@ from tailsight_cli import demo
 from tailsight_cli.demo import pipeline
 from tailsight_cli.demo.app import Service, length_class
 from tailsight_cli.demo.batcher import Batch, Batcher, QueueFullError
-from tailsight_cli.processes import Child
 from tailsight_cli.demo.client import main as client_main
 from tailsight_cli.demo.gc_watch import GcWatch
 from tailsight_cli.demo.model import Model, ModelConfig
@@ -37,6 +36,7 @@ from tailsight_cli.demo.names import CLIENT_NAME, INFER_PATH, MODEL_NAME, SERVIC
 from tailsight_cli.demo.pipeline import DemoError, PipelineResult, Progress, run_pipeline
 from tailsight_cli.demo.tokenizer import DocumentCache, Tokenizer
 from tailsight_cli.demo.workload import calls
+from tailsight_cli.processes import Child
 
 SMALL = ModelConfig(vocabulary=256, width=16, heads=2, layers=2, answers=32, max_tokens=64)
 PATIENCE_S = 30.0

@@ -3,6 +3,7 @@ import os
 import threading
 
 import pytest
+
 from tailsight_collector import JournalError, JournalFullError
 from tailsight_collector.journal import Journal, Segment
 from tailsight_collector.records import encode_record

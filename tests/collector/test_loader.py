@@ -34,9 +34,7 @@ class FakeStore:
 def run(tmp_path, store, *batches):
     """Journal each batch of records as a segment, load them, and return the loader."""
     loader = Loader(store, lambda: journal)
-    journal = Journal(
-        tmp_path, segment_bytes=1, segment_age_s=60, max_bytes=1 << 20, on_closed=lambda segment: loader.offer(segment)
-    )
+    journal = Journal(tmp_path, segment_bytes=1, segment_age_s=60, max_bytes=1 << 20, on_closed=loader.offer)
     journal.start()
     loader.start()
     for batch in batches:

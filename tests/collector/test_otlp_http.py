@@ -15,9 +15,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
-from tailsight_storage import decode_attributes, open_store
 from testkit.otlp import request, span
 from testkit.processes import PROTOBUF
+
+from tailsight_storage import decode_attributes, open_store
 
 JSON = {"Content-Type": "application/json"}
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -266,15 +267,13 @@ def test_S29_json_and_protobuf_store_identically(collector, store, service):
 @pytest.mark.shared_data
 @pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is not here")
 def test_traces_of_other_systems_are_stored_whole(collector, store):
-    paths = sorted((DATA / "jaeger_integration" / "traces").glob("*.json")) + [DATA / "otlp_proto" / "trace.json"]
+    paths = [*sorted((DATA / "jaeger_integration" / "traces").glob("*.json")), DATA / "otlp_proto" / "trace.json"]
     assert len(paths) == 33
     before = store.rows("SELECT count() FROM spans")[0][0]
     total = 0
     for path in paths:
         document = json.loads(path.read_bytes())
-        total += sum(
-            len(scope["spans"]) for resource in document["resourceSpans"] for scope in resource["scopeSpans"]
-        )
+        total += sum(len(scope["spans"]) for resource in document["resourceSpans"] for scope in resource["scopeSpans"])
         assert collector.post(path.read_bytes(), JSON).json() == {}, path.name
     for path in (DATA / "otlp_pb").glob("*.pb"):
         total += sum(

@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from tailsight_collector.records import TRAILER_BYTES, encode_record, encode_varint, split_messages, whole_records
 from testkit.otlp import request, span
+
+from tailsight_collector.records import TRAILER_BYTES, encode_record, encode_varint, split_messages, whole_records
 
 REQUESTS = st.lists(st.binary(max_size=300), max_size=6)
 

@@ -44,6 +44,15 @@ def test_stages_draws_three_charts(app: AppTest) -> None:
     assert len(opened(app).get("plotly_chart")) == 3
 
 
+def test_live_and_refresh_keep_the_view(app: AppTest) -> None:
+    before = metrics(opened(app, service="search"))
+    app.toggle(key="live").set_value(True).run()
+    next(button for button in app.button if button.label == "Refresh").click().run()
+    assert not app.exception
+    assert metrics(app) == before
+    assert "As of" in texts(app)
+
+
 def test_filters_limit_what_is_shown(app: AppTest, store: Store, everything: Window) -> None:
     requests = breakdown(store, everything, Filters(service=("ranker",))).requests
     assert requests is not None

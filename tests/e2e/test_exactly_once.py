@@ -5,9 +5,10 @@ import threading
 
 import httpx
 import pytest
-from tailsight_storage import open_store
 from testkit.otlp import request, span
 from testkit.processes import PROTOBUF, CollectorProcess
+
+from tailsight_storage import open_store
 
 STAGED = {"tailsight.stage": "compute"}
 
@@ -57,7 +58,9 @@ def test_spans_survive_kills_at_any_moment_of_receiving_and_loading(tmp_path, se
                         spans = numbered(40, first=(round_number * 2000 + number) * 40)
                         names = [str(each["name"]) for each in spans]
                         try:
-                            answer = client.post(f"{collector.otlp_url}/v1/traces", content=body(spans), headers=PROTOBUF)
+                            answer = client.post(
+                                f"{collector.otlp_url}/v1/traces", content=body(spans), headers=PROTOBUF
+                            )
                         except httpx.TransportError:
                             in_doubt.extend(names)  # no answer: the collector may or may not have it
                             break

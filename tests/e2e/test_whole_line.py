@@ -13,11 +13,21 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from tailsight_storage import decode_attributes, open_store
 from testkit.otlp import request, span, span_id, trace_id
 
+from tailsight_storage import decode_attributes, open_store
+
 ROOT = Path(__file__).parents[2]
-VALUES = {"zero": 0, "no": False, "empty": "", "text": "ü€", "big": 2**53 + 1, "real": 0.1, "many": ["a", "b"], "numbers": [1, 2]}
+VALUES = {
+    "zero": 0,
+    "no": False,
+    "empty": "",
+    "text": "ü€",
+    "big": 2**53 + 1,
+    "real": 0.1,
+    "many": ["a", "b"],
+    "numbers": [1, 2],
+}
 
 
 @pytest.fixture
@@ -33,7 +43,11 @@ def store(collector):
 
 def tailsight(*arguments, expect=0):
     done = subprocess.run(
-        [sys.executable, "-m", "tailsight_cli.main", *arguments], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "tailsight_cli.main", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == expect, done.stderr
     return done
@@ -56,7 +70,9 @@ def test_opentelemetrys_own_exporter_and_attributes_of_every_type(collector, sto
     counts = "SELECT count(), countIf(stage = 'compute' AND parent_span_id_hex = {parent:String}) FROM spans WHERE service = {service:String}"
     parent = f"{root.get_span_context().span_id:016x}"
     assert store.rows(counts, service=service, parent=parent) == [(301, 300)]
-    [(rolled_up,)] = store.rows("SELECT sum(spans) FROM stage_latency_1m WHERE service = {service:String}", service=service)
+    [(rolled_up,)] = store.rows(
+        "SELECT sum(spans) FROM stage_latency_1m WHERE service = {service:String}", service=service
+    )
     assert rolled_up == 301
 
 
@@ -123,7 +139,17 @@ def test_breakdown_and_tail_tell_what_was_planted(collector, service):
         ]  # fmt: skip
     assert collector.post(request(spans, {"service.name": service}).SerializeToString()).status_code == 200
     collector.wait_until_loaded()
-    where = ("--store", collector.store, "--since", "2020-09-13", "--until", "2020-09-14", "--service", service, "--json")
+    where = (
+        "--store",
+        collector.store,
+        "--since",
+        "2020-09-13",
+        "--until",
+        "2020-09-14",
+        "--service",
+        service,
+        "--json",
+    )
     breakdown = json.loads(tailsight("breakdown", *where, "--by", "stage,hardware").stdout)
     row = next(row for row in breakdown["rows"] if (row["stage"], row["hardware"]) == ("queue", "NVIDIA H100"))
     waits_ms = (500_000 + np.arange(98) * 1000) / 1e6
@@ -154,7 +180,9 @@ def test_sample_traces_import_into_a_running_collector(collector):
     # the window that import printed covers exactly the run
     window = imported["window"]
     again = json.loads(
-        tailsight("breakdown", "--store", collector.store, "--since", window["since"], "--until", window["until"], "--json").stdout
+        tailsight(
+            "breakdown", "--store", collector.store, "--since", window["since"], "--until", window["until"], "--json"
+        ).stdout
     )
     assert sum(row["count"] for row in again["rows"]) >= 22_000
 

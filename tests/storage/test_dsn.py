@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from tailsight_storage import ChdbDsn, InvalidDsnError, ServerDsn, parse_dsn
 
 

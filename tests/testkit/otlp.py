@@ -64,9 +64,7 @@ def span(**overrides: Any) -> dict[str, Any]:
     return fields | overrides
 
 
-def request(
-    spans: Iterable[Mapping[str, Any]], resource: Mapping[str, Any] | None = None
-) -> ExportTraceServiceRequest:
+def request(spans: Iterable[Mapping[str, Any]], resource: Mapping[str, Any] | None = None) -> ExportTraceServiceRequest:
     """One request with one resource and one scope."""
     message = ExportTraceServiceRequest()
     resource_spans = message.resource_spans.add()

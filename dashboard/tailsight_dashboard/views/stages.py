@@ -7,7 +7,7 @@ import streamlit as st
 from tailsight_analysis import DIMENSIONS, Breakdown, LatencySummary, Timeline
 from tailsight_dashboard import charts, source, tables, wording
 from tailsight_dashboard.filters import Scope, choice
-from tailsight_dashboard.format import NO_STAGE_HELP, clock, count, duration, plain, share
+from tailsight_dashboard.format import NO_STAGE_HELP, clock, count, duration, length, plain, share
 from tailsight_dashboard.selection import SCALES
 
 
@@ -49,8 +49,7 @@ def over_time(timeline: Timeline, *, log: bool) -> None:
         st.markdown("No stage and no request started in this time.")
         return
     st.plotly_chart(charts.latency_over_time(timeline, log=log), config=charts.CONFIG, key="over-time")
-    seconds = timeline.bucket_ns / 1e9
-    st.caption(f"A point sums up {duration(seconds * 1000)} of {plain(timeline.window.label)}.")
+    st.caption(f"A point sums up {length(timeline.bucket_ns / 1e9)} of {plain(timeline.window.label)}.")
 
 
 def groups(answer: Breakdown, *, log: bool) -> None:
