@@ -18,6 +18,7 @@ from tailsight_analysis.scope import NO_FILTERS, NS_PER_MS, Filters, Window, des
 from tailsight_storage import Store
 
 LEAST_QUANTILE = 0.6  # typical requests lie between p40 and p60: a tail begins above them
+LEAST_REQUESTS = 5  # of four requests none need lie between p40 and p60
 DEFAULT_LIMIT = 20
 
 
@@ -113,7 +114,7 @@ def tail(
     """Compare requests at or above the quantile with those between p40 and p60, by stage and by attribute.
 
     `limit` is the most attributes to list. Raises NoSpansError or NotEnoughDataError where the window has too few
-    requests for the quantile: fewer than 1 / (1 − quantile).
+    requests for the quantile: fewer than 1 / (1 − quantile), or than 5.
     """
     if not LEAST_QUANTILE < quantile < 1:
         raise QuestionError(
@@ -159,8 +160,8 @@ def tail(
 
 
 def requests_needed(quantile: float) -> int:
-    """How many requests it takes until one of them lies above the quantile."""
-    return math.ceil(round(1 / (1 - quantile), 6))
+    """How many requests it takes until one of them lies above the quantile, and one between p40 and p60 for certain."""
+    return max(LEAST_REQUESTS, math.ceil(round(1 / (1 - quantile), 6)))
 
 
 def account(sample: Sample) -> tuple[Excess, tuple[StageExcess, ...], Excess]:

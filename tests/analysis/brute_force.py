@@ -273,7 +273,7 @@ def over_represented(
     chances = [
         hypergeom.sf(count_tail[p] - 1, population, count_tail[p] + count_typical[p], draws)
         if count_tail[p] >= 2
-        else 1
+        else 1.0
         for p in tested
     ]
     adjusted = false_discovery_control(np.minimum(chances, 1))

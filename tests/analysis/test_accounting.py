@@ -122,6 +122,14 @@ def test_a_foreign_child_longer_than_its_parent_covers_it_whole():
     assert own_times(Span(1, 1, 0, 0, 50), Span(1, 2, 1, 500, 80, host="h2")) == [0, 80]
 
 
+def test_foreign_children_that_span_more_than_their_parent_begin_with_it():
+    children = [
+        Span(1, 2, 1, 10, 20, host="h2"),
+        Span(1, 3, 1, 90, 60, host="h2"),
+    ]  # 10–30, 90–150: moved to 0–20, 80–140
+    assert own_times(Span(1, 1, 0, 0, 100), *children)[0] == 60
+
+
 def test_a_child_that_outlives_its_parent_is_clipped_to_it():
     assert own_times(Span(1, 1, 0, 0, 50), Span(1, 2, 1, 40, 30)) == [40, 30]
 

@@ -93,7 +93,7 @@ def test_tail_equals_brute_force(engine, spans, scope, filters, quantile):
     engine.run("TRUNCATE TABLE spans")
     brute_force.insert(engine, spans)
     count = len(brute_force.requests(spans, *scope, filters))
-    needed = {0.7: 4, 0.8: 5, 0.9: 10}[quantile]
+    needed = {0.7: 5, 0.8: 5, 0.9: 10}[quantile]
     if count < needed:
         with pytest.raises(NotEnoughDataError) as caught:
             tail(engine, brute_force.window(*scope), filters, quantile)

@@ -65,6 +65,37 @@ def test_filters_of_a_breakdown_pick_spans_but_self_times_see_all_children(store
     assert row.self_share == pytest.approx(5 * 30 / sum(100 + n for n in range(1, 11)))
 
 
+@pytest.mark.parametrize(
+    ("spans", "duration"),
+    [
+        (
+            [Span(1, 2, 9, 5, 70), Span(1, 3, 9, 3, 60), Span(1, 4, 2, 0, 50)],
+            60,
+        ),  # the earliest whose parent is missing
+        ([Span(1, 2, 2, 5, 70), Span(1, 3, 2, 3, 60)], 70),  # the one that is its own parent
+        ([Span(1, 2, 3, 5, 70), Span(1, 3, 2, 3, 60)], 60),  # in a cycle, the earliest
+        ([Span(1, 2, 9, 5, 70), Span(1, 3, 0, 6, 60)], 60),  # where there is a root, it
+        ([Span(1, 2, 0, 5, 70, kind=2), Span(1, 2, 0, 3, 80, kind=3)], 80),  # both halves of one id are one request
+    ],
+)
+def test_one_request_even_of_a_broken_trace(store, spans, duration):
+    brute_force.insert(store, spans)
+    result = breakdown(store, window(0, 100))
+    assert (result.requests.count, result.requests.max_ms) == (1, pytest.approx(duration / 1000))
+
+
+def test_a_service_is_entered_by_spans_that_are_their_own_parents_too(store):
+    brute_force.insert(store, [Span(1, 1), Span(1, 2, 2, 5, 70, service="s"), Span(1, 3, 2, 6, 7, service="s")])
+    assert breakdown(store, window(0, 100), Filters(service=("s",))).requests.max_ms == pytest.approx(0.07)
+
+
+def test_requests_of_rootless_traces_are_in_the_tail_too(store):
+    brute_force.insert(store, [Span(n, 1, 9, 0, 100 + n, stage="a") for n in range(1, 21)])
+    result = tail(store, window(0, 100), quantile=0.9)
+    assert (result.tail_requests, result.tail_sampled) == (2, 2)
+    assert result.stages[0].tail_ms == pytest.approx(0.1195)
+
+
 def test_spans_beyond_an_hour_of_the_window_are_not_looked_for(store):
     request = Span(1, 1, 0, 0, 10 * HOUR)
     near, far = Span(1, 2, 1, HOUR // 2, 100, stage="near"), Span(1, 3, 1, HOUR + 10, 100, stage="far")
