@@ -7,7 +7,7 @@ import os
 import click
 
 from tailsight_cli.options import store_option
-from tailsight_cli.processes.lifeline import end_this_process, lifeline_option, when_stdin_closes
+from tailsight_cli.processes.lifeline import lifeline_option, when_stdin_closes
 from tailsight_cli.stack import DEFAULT_DASHBOARD_PORT
 from tailsight_collector.settings import DEFAULT_HOST
 from tailsight_dashboard.launch import streamlit_arguments
@@ -39,5 +39,6 @@ def command(port: int, host: str, store: str, lifeline: bool) -> None:
     parse_dsn(store)  # a wrong one is told here, not in a browser
     os.environ[STORE_ENV] = store
     if lifeline:
-        when_stdin_closes(end_this_process)
+        # Not SIGTERM: Streamlit's handler says goodbye on a stdout that is gone by then, and fails. It has no state.
+        when_stdin_closes(lambda: os._exit(0))
     streamlit(args=streamlit_arguments(port, host), prog_name="streamlit", standalone_mode=False)
