@@ -1,7 +1,7 @@
 """Attribute values as they were sent, from the text and the type that the store keeps.
 
-Scalars are text, arrays and maps are JSON. What JSON cannot say, and what lies deeper than the store's columns reach, is
-an object with one key: `{"$bytes": base64}`, or `{"$array": base64}` and `{"$kvlist": base64}` of OTLP's own encoding.
+Scalars are text, arrays and maps are JSON. What JSON cannot say, and what lies deeper than the store's columns reach,
+is an object with one key: `{"$bytes": base64}`, or `{"$array": base64}` and `{"$kvlist": base64}` of OTLP's encoding.
 """
 
 from __future__ import annotations

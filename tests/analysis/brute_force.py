@@ -233,6 +233,7 @@ def tail(spans: list[Span], since: int, until: int, filters: Filters, quantile: 
     whole = mean_ms(in_tail, None) - mean_ms(typical, None)
     names = {s.stage for s in spans for e in [*in_tail, *typical] if s.stage and is_below(s, e, parents)}
     stages = {name: (mean_ms(in_tail, name), mean_ms(typical, name)) for name in names}
+    attributes, tested = over_represented(spans, in_tail, typical)
     return {
         "threshold_ms": threshold / 1e6,
         "tail_requests": len(in_tail),
@@ -243,14 +244,15 @@ def tail(spans: list[Span], since: int, until: int, filters: Filters, quantile: 
             mean_ms(in_tail, None) - sum(a for a, _ in stages.values()),
             mean_ms(typical, None) - sum(b for _, b in stages.values()),
         ),
-        "attributes": over_represented(spans, in_tail, typical),
+        "attributes": attributes,
+        "attributes_tested": tested,
     }
 
 
 def over_represented(
     spans: list[Span], in_tail: list[Span], typical: list[Span]
-) -> dict[tuple[str, str], tuple[float, float, float]]:
-    """Share in the tail, share in typical requests and adjusted p of each value that is over-represented."""
+) -> tuple[dict[tuple[str, str], tuple[float, float, float]], int]:
+    """Share in the tail, in typical requests, and adjusted p of each over-represented value; how many were tested."""
 
     def pairs(entry: Span) -> set[tuple[str, str]]:
         found: set[tuple[str, str]] = set()
@@ -268,7 +270,7 @@ def over_represented(
                 counts[pair] += 1
     tested = sorted(p for p in {*count_tail, *count_typical} if count_tail[p] + count_typical[p] >= 2)
     if not tested:
-        return {}
+        return {}, 0
     population, draws = len(in_tail) + len(typical), len(in_tail)
     chances = [
         hypergeom.sf(count_tail[p] - 1, population, count_tail[p] + count_typical[p], draws)
@@ -277,11 +279,13 @@ def over_represented(
         for p in tested
     ]
     adjusted = false_discovery_control(np.minimum(chances, 1))
-    return {
+    found = {
         pair: (count_tail[pair] / draws, count_typical[pair] / len(typical), p)
         for pair, p in zip(tested, adjusted, strict=True)
         if p <= 0.05 and count_tail[pair] / draws > count_typical[pair] / len(typical)
     }
+    # the package learns the number of tests with the pairs that it gets, and it gets those of two tail requests or more
+    return found, len(tested) if any(count_tail[pair] >= 2 for pair in tested) else 0
 
 
 def fields(span: Span) -> dict[str, Any]:

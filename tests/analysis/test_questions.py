@@ -190,6 +190,16 @@ def test_promoted_keys_are_listed_once_under_their_columns_name(store):
     assert [(a.key, a.value) for a in tail(store, window(0, 10), quantile=0.91).attributes] == [("host", "bad")]
 
 
+def test_a_request_has_a_value_once_however_many_of_its_spans_have_it(store):
+    spans = []
+    for n in range(1, 101):
+        color = (("color", "red"),) if n > 80 or n % 4 == 0 else ()
+        spans += [Span(n, k, k - 1, 0, 200 if n > 80 else 100, attributes=color) for k in range(1, 6)]
+    brute_force.insert(store, spans)
+    (red,) = tail(store, window(0, 10), quantile=0.81).attributes
+    assert (red.tail_share, red.typical_share, red.lift) == (1.0, 0.25, 4.0)
+
+
 @pytest.mark.parametrize("quantile", [0, 0.5, 0.6, 1, 99, float("nan")])
 def test_a_quantile_that_is_no_tail_is_refused(store, quantile):
     with pytest.raises(QuestionError, match="is no tail"):

@@ -45,21 +45,21 @@ def make_bodies() -> list[bytes]:
         while len(spans) < SPANS_A_REQUEST:
             trace, root = dice.randbytes(16), dice.randbytes(8)
             start_ns = now_ns + number * 10**8 + dice.randrange(10**8)
-            for stage in ("", *STAGES):
-                spans.append(
-                    span(
-                        trace_id=trace,
-                        span_id=dice.randbytes(8) if stage else root,
-                        parent_span_id=root if stage else b"",
-                        name=stage or "request",
-                        start_time_unix_nano=start_ns,
-                        end_time_unix_nano=start_ns + dice.randrange(1, 10**7),
-                        attributes={
-                            "tailsight.stage": stage, "tailsight.model": "m1", "thread.id": 77,
-                            "tokens": dice.randrange(512), "score": dice.random(), "cached": dice.random() < 0.5,
-                        },
-                    )
-                )  # fmt: skip
+            spans += [
+                span(
+                    trace_id=trace,
+                    span_id=dice.randbytes(8) if stage else root,
+                    parent_span_id=root if stage else b"",
+                    name=stage or "request",
+                    start_time_unix_nano=start_ns,
+                    end_time_unix_nano=start_ns + dice.randrange(1, 10**7),
+                    attributes={
+                        "tailsight.stage": stage, "tailsight.model": "m1", "thread.id": 77,
+                        "tokens": dice.randrange(512), "score": dice.random(), "cached": dice.random() < 0.5,
+                    },
+                )
+                for stage in ("", *STAGES)
+            ]  # fmt: skip
         bodies.append(request(spans[:SPANS_A_REQUEST], RESOURCE).SerializeToString())
     return bodies
 
