@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import socket
 import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from tailsight_analysis import Filters, breakdown, connect, tail, whole_time
 from tailsight_cli._collecting import collector_errors
 from tailsight_cli.demo.pipeline import DEFAULT_REQUESTS, run_pipeline
-from tailsight_cli.demo.pipeline import Progress as PipelineProgress
+from tailsight_cli.progress import counted, step
 from tailsight_cli.render import console, render_breakdown, render_tail
 from tailsight_cli.signals import sigterm_interrupts
 from tailsight_cli.stack import DEFAULT_DASHBOARD_PORT, Ports, Stack
@@ -60,15 +57,14 @@ def command(headless: bool, requests: int, data: Path | None) -> None:
         sql=_free_or_any(DEFAULT_SQL_PORT),
         dashboard=_free_or_new(DEFAULT_DASHBOARD_PORT),
     )
-    words = Console(stderr=True, highlight=False)
     with ExitStack() as cleanup:
         cleanup.enter_context(collector_errors())
         cleanup.enter_context(sigterm_interrupts())
         folder = cleanup.enter_context(_folder(data))
-        with words.status("starting the collector with an embedded ClickHouse …"):
+        with step("starting the collector with an embedded ClickHouse …"):
             stack = cleanup.enter_context(Stack(ports, data=folder))
         if not headless:
-            with words.status("starting the dashboard …"):
+            with step("starting the dashboard …"):
                 stack.start_dashboard()
             click.echo(f"dashboard  {stack.dashboard_url}/?run={run}")
             click.echo(f"OTLP/HTTP  {stack.otlp_url}/v1/traces")
@@ -84,26 +80,14 @@ def command(headless: bool, requests: int, data: Path | None) -> None:
 
 
 def _drive(stack: Stack, run: str, requests: int) -> None:
-    with _progress(total=requests) as (progress, task):
-
-        def show(now: PipelineProgress) -> None:
-            progress.update(task, completed=now.done + now.errors)
-
-        run_pipeline(stack.otlp_url, requests=requests, run=run, on_progress=show)
-        stack.wait_until_loaded()
+    with counted("requests", requests) as show:
+        run_pipeline(stack.otlp_url, requests=requests, run=run, on_progress=lambda now: show(now.done + now.errors))
+    stack.wait_until_loaded()
 
 
 def _drive_until_interrupted(stack: Stack, run: str) -> None:
-    stop = threading.Event()
-    with _progress(total=None) as (progress, task):
-
-        def show(now: PipelineProgress) -> None:
-            progress.update(task, completed=now.done + now.errors)
-
-        try:
-            run_pipeline(stack.otlp_url, requests=None, run=run, on_progress=show, stop=stop)
-        except KeyboardInterrupt:
-            stop.set()
+    with counted("requests", None) as show, suppress(KeyboardInterrupt):
+        run_pipeline(stack.otlp_url, requests=None, run=run, on_progress=lambda now: show(now.done + now.errors))
     stack.wait_until_loaded()
 
 
@@ -118,20 +102,6 @@ def _report(stack: Stack, run: str) -> None:
         out.print(render_tail(tail(store, window, filters, REPORT_QUANTILE, limit=REPORT_ATTRIBUTES)))
         out.print()
         out.print(render_breakdown(breakdown(store, window, filters)))
-
-
-@contextmanager
-def _progress(total: int | None) -> Iterator[tuple[Progress, TaskID]]:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("requests"),
-        *((BarColumn(),) if total else ()),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    screen = Console(stderr=True)
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
-        yield progress, progress.add_task("requests", total=total)
 
 
 @contextmanager
