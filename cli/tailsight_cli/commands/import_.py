@@ -15,7 +15,7 @@ from tailsight_cli._collecting import collector_errors
 from tailsight_cli._errors import UNREADABLE, CommandError
 from tailsight_collector.checks import REASONS
 from tailsight_collector.importer import CollectorTarget, Imported, StoreTarget, import_files
-from tailsight_storage import ChdbDsn, open_store, parse_dsn
+from tailsight_storage import ChdbDsn, StoreDsn, open_store, parse_dsn
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:4318"
 EPILOG = """\b
@@ -38,7 +38,7 @@ Examples:
 @click.option(
     "--store",
     metavar="DSN",
-    help="Load into chdb:///folder in this process, without a collector.",
+    help="With chdb:///folder: load in this process, without a collector. Any other is only named in what to ask next.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
@@ -49,16 +49,12 @@ def command(
     Prints the time window that the spans cover, for --since and --until of the reading commands.
     """
     dsn = parse_dsn(store) if store else None
-    if dsn is not None and not isinstance(dsn, ChdbDsn):
-        raise click.UsageError(
-            f"--store {dsn} is a server: send to the collector in front of it with --endpoint, or use chdb:///folder"
-        )
     for path in files:
         if not path.is_file():
             what = "is a folder; name its files" if path.is_dir() else "does not exist"
             raise CommandError(f"{path} {what}", UNREADABLE)
     with collector_errors():
-        if dsn is None:
+        if not isinstance(dsn, ChdbDsn):
             imported = _with_progress(files, CollectorTarget(endpoint), run, service)
         else:
             with open_store(dsn, create=True) as opened:
@@ -66,7 +62,7 @@ def command(
     if as_json:
         click.echo(json.dumps(_plain(imported)))
     else:
-        _report(imported, run)
+        _report(imported, run, dsn)
 
 
 def _with_progress(
@@ -108,7 +104,7 @@ def window_of(imported: Imported) -> tuple[str, str]:
     return f"{since:%Y-%m-%dT%H:%M:%SZ}", f"{until:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _report(imported: Imported, run: str | None) -> None:
+def _report(imported: Imported, run: str | None, dsn: StoreDsn | None) -> None:
     for line in imported.skipped:
         click.echo(f"skipped {line}", err=True)
     files = "1 file" if imported.files == 1 else f"{imported.files} files"
@@ -119,4 +115,5 @@ def _report(imported: Imported, run: str | None) -> None:
         return
     since, until = window_of(imported)
     click.echo(f"window   {since} to {until}")
-    click.echo(f"next     tailsight tail {f'--run {run}' if run else f'--since {since} --until {until}'}")
+    where = f"--run {run}" if run else f"--since {since} --until {until}"
+    click.echo(f"next     tailsight tail {where}{f' --store {dsn}' if dsn else ''}")
