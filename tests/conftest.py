@@ -3,6 +3,23 @@ from collections.abc import Iterator
 import pytest
 from testkit.processes import CollectorProcess
 
+from tailsight_storage import Store, open_store
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory) -> Iterator[Store]:
+    """One embedded engine a module: chDB allows one folder a process, and other modules need theirs."""
+    with open_store(f"chdb://{tmp_path_factory.mktemp('engine')}", create=True) as store:
+        yield store
+
+
+@pytest.fixture
+def store(engine: Store) -> Store:
+    """A real store whose tables are empty."""
+    for table in ("spans", "rejected_spans", "stage_latency_1m"):
+        engine.run(f"TRUNCATE TABLE {table}")
+    return engine
+
 
 @pytest.fixture(scope="session")
 def collector(tmp_path_factory) -> Iterator[CollectorProcess]:

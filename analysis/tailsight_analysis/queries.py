@@ -6,19 +6,9 @@ no two questions can disagree about them. Inclusion joins files of this package 
 
 from __future__ import annotations
 
-import functools
-import re
-
 from tailsight_storage import NamedQuery, load_query
 
-_PACKAGE = "tailsight_analysis"
-_INCLUDE = re.compile(r"\{\{(\w+)\}\}")
 
-
-@functools.cache
 def query(name: str) -> NamedQuery:
     """Load `sql/NAME.sql` with everything that it includes."""
-    text = load_query(_PACKAGE, name).text
-    while _INCLUDE.search(text):
-        text = _INCLUDE.sub(lambda match: load_query(_PACKAGE, match[1]).text, text)
-    return NamedQuery(name, text)
+    return load_query("tailsight_analysis", name)

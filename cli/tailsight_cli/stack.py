@@ -17,9 +17,9 @@ from typing import Any, Self
 
 from tailsight_cli.processes import Child, Event, ProcessError
 from tailsight_collector.settings import DEFAULT_HOST, DEFAULT_HTTP_PORT, DEFAULT_SQL_PORT
+from tailsight_dashboard.launch import DEFAULT_PORT
 from tailsight_storage import STORE_ENV
 
-DEFAULT_DASHBOARD_PORT = 8501
 START_PATIENCE_S = 60.0
 LOAD_PATIENCE_S = 30.0
 STOP_PATIENCE_S = 30.0
@@ -34,7 +34,7 @@ class Ports:
     host: str = DEFAULT_HOST
     http: int = DEFAULT_HTTP_PORT
     sql: int = DEFAULT_SQL_PORT
-    dashboard: int = DEFAULT_DASHBOARD_PORT
+    dashboard: int = DEFAULT_PORT
 
 
 class Stack:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 APP_PATH = Path(__file__).with_name("app.py")
 DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8501
 
 # Streamlit's own configuration, which wins over any config.toml in the working folder. Light or dark follows the
 # browser; both get an accent that does not read as an alarm, because red is for errors.

@@ -14,10 +14,10 @@ from importlib import resources
 from typing import Protocol
 
 from tailsight_storage.errors import MigrationError
+from tailsight_storage.queries import with_includes, without_comments
 
 _SQL = resources.files("tailsight_storage") / "sql"
 _NAME = re.compile(r"(\d{4})_(\w+)\.sql")
-_INCLUDE = re.compile(r"\{\{(\w+)\}\}")
 _CREATE_LEDGER = """
 CREATE TABLE IF NOT EXISTS schema_migrations
 (version UInt32, name String, checksum String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))
@@ -51,14 +51,14 @@ class Migration:
     @property
     def statements(self) -> Iterator[str]:
         """The file's statements without comment lines: servers take one statement at a time."""
-        code = "\n".join(line for line in self.text.splitlines() if not line.lstrip().startswith("--"))
-        return (statement.strip() for statement in re.split(r";\s*(?:\n|$)", code) if statement.strip())
+        parts = re.split(r";\s*(?:\n|$)", without_comments(self.text))
+        return (statement.strip() for statement in parts if statement.strip())
 
 
 def load_migrations() -> list[Migration]:
     """All migrations of this version, in order."""
     found = [
-        Migration(int(match[1]), match[2], _with_includes(entry.read_text(encoding="utf-8")))
+        Migration(int(match[1]), match[2], with_includes(_SQL, entry.read_text(encoding="utf-8")))
         for entry in (_SQL / "migrations").iterdir()
         if (match := _NAME.fullmatch(entry.name))
     ]
@@ -101,10 +101,3 @@ def migrate(connection: Connection) -> list[Migration]:
             checksum=migration.checksum,
         )
     return missing
-
-
-def _with_includes(text: str) -> str:
-    """Put the text of `sql/NAME.type` where `{{NAME}}` stands: OTLP's AnyValue is a long type that recurs."""
-    while _INCLUDE.search(text):
-        text = _INCLUDE.sub(lambda match: (_SQL / f"{match[1]}.type").read_text(encoding="utf-8").strip(), text)
-    return text

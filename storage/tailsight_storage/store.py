@@ -38,6 +38,7 @@ T = TypeVar("T")
 TRACES_TABLE = "otlp_traces_in"
 CONNECT_TIMEOUT_S = 10
 _CODE = re.compile(r"\bCode: (\d+)")
+_OS_ERROR = re.compile(r"\[Errno -?\d+\] ([\w -]+)")
 # ClickHouse's codes for bytes that cannot be read: no later attempt with the same bytes can succeed.
 _DATA_CODES = frozenset({6, 26, 27, 32, 33, 38, 41, 53, 69, 70, 72, 117, 131, 432, 434, 444, 628, 636})
 
@@ -249,8 +250,15 @@ def _translate(error: Exception, dsn: StoreDsn, *, inserting: bool = False) -> S
     if isinstance(dsn, ChdbDsn):
         return StoreUnavailableError(f"store {dsn} cannot be opened: {_shortened(text)}")
     return StoreUnavailableError(
-        f"store {dsn} does not answer: {_shortened(text)}; start one with `tailsight up`, or name another with --store"
+        f"store {dsn} does not answer: {_cause(text)}; start one with `tailsight up`, or name another with --store"
     )
+
+
+def _cause(text: str) -> str:
+    """Find the operating system's own words in what the HTTP client made of them."""
+    if match := _OS_ERROR.search(text):
+        return match[1]
+    return "timed out" if "timed out" in text.lower() else _shortened(text)
 
 
 def _shortened(text: str, limit: int = 600) -> str:

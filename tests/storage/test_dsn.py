@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tailsight_storage import ChdbDsn, InvalidDsnError, ServerDsn, parse_dsn
+from tailsight_storage import ChdbDsn, InvalidDsnError, ServerDsn, StoreUnavailableError, open_store, parse_dsn
 
 
 def test_chdb_names_a_folder():
@@ -34,3 +34,11 @@ def test_password_is_never_shown():
 def test_wrong_names_say_which_ways_exist(text):
     with pytest.raises(InvalidDsnError, match="chdb:///folder"):
         parse_dsn(text)
+
+
+def test_a_server_that_is_away_is_said_in_a_few_words():
+    with pytest.raises(StoreUnavailableError) as caught:
+        open_store("clickhouse://me:secret@127.0.0.1:1/tailsight")
+    assert str(caught.value).startswith(
+        "store clickhouse://me@127.0.0.1:1/tailsight does not answer: Connection refused;"
+    )

@@ -8,9 +8,7 @@ import click
 
 from tailsight_cli.options import store_option
 from tailsight_cli.processes.lifeline import lifeline_option, when_stdin_closes
-from tailsight_cli.stack import DEFAULT_DASHBOARD_PORT
-from tailsight_collector.settings import DEFAULT_HOST
-from tailsight_dashboard.launch import streamlit_arguments
+from tailsight_dashboard.launch import DEFAULT_HOST, DEFAULT_PORT, streamlit_arguments
 from tailsight_storage import STORE_ENV, parse_dsn
 
 _HELP = """Serve the dashboard for a store that a collector or a ClickHouse server offers, until Ctrl-C.
@@ -23,7 +21,7 @@ Examples:
 
 
 @click.command("dashboard", help=_HELP)
-@click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT_DASHBOARD_PORT, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), default=DEFAULT_PORT, show_default=True)
 @click.option(
     "--host",
     default=DEFAULT_HOST,

@@ -17,8 +17,9 @@ from tailsight_cli.demo.pipeline import DEFAULT_REQUESTS, run_pipeline
 from tailsight_cli.progress import counted, step
 from tailsight_cli.render import console, render_breakdown, render_tail
 from tailsight_cli.signals import sigterm_interrupts
-from tailsight_cli.stack import DEFAULT_DASHBOARD_PORT, Ports, Stack
+from tailsight_cli.stack import Ports, Stack
 from tailsight_collector.settings import DEFAULT_HOST, DEFAULT_HTTP_PORT, DEFAULT_SQL_PORT
+from tailsight_dashboard.launch import DEFAULT_PORT
 
 _HELP = f"""Run a real sample pipeline through collector, store and dashboard, and report on it.
 
@@ -55,7 +56,7 @@ def command(headless: bool, requests: int, data: Path | None) -> None:
     ports = Ports(
         http=_free_or_any(DEFAULT_HTTP_PORT),
         sql=_free_or_any(DEFAULT_SQL_PORT),
-        dashboard=_free_or_new(DEFAULT_DASHBOARD_PORT),
+        dashboard=_free_or_new(DEFAULT_PORT),
     )
     with ExitStack() as cleanup:
         cleanup.enter_context(collector_errors())

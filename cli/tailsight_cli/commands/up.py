@@ -9,7 +9,8 @@ import click
 from tailsight_cli._collecting import collector_errors
 from tailsight_cli.commands.collector import data_option, listening_options, write_store_option
 from tailsight_cli.signals import sigterm_interrupts
-from tailsight_cli.stack import DEFAULT_DASHBOARD_PORT, Ports, Stack
+from tailsight_cli.stack import Ports, Stack
+from tailsight_dashboard.launch import DEFAULT_PORT
 
 _HELP = """Start the collector with its embedded store, and the dashboard over it, until Ctrl-C.
 
@@ -27,7 +28,7 @@ Examples:
 @click.option(
     "--dashboard-port",
     type=click.IntRange(1, 65535),
-    default=DEFAULT_DASHBOARD_PORT,
+    default=DEFAULT_PORT,
     show_default=True,
     help="Port of the dashboard.",
 )
