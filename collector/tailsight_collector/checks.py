@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tailsight_collector.errors import BadRequestError
+
 YEAR_2000_NS = 946_684_800 * 10**9
 DAY_NS = 86_400 * 10**9
+MAX_UNFOLDED_BYTES = 256 * 1024 * 1024
 _ZERO_TRACE_ID = bytes(16)
 _ZERO_SPAN_ID = bytes(8)
 
@@ -47,12 +50,25 @@ class Checked:
 
 
 def check(request: ExportTraceServiceRequest, received_ns: int) -> Checked:
-    """Count the spans of a request and those that will be rejected."""
+    """Count the spans of a request and those that will be rejected.
+
+    Raises BadRequestError (413) where its resources and scopes, which the store keeps with every span, would unfold it
+    to more than MAX_UNFOLDED_BYTES.
+    """
     checked = Checked()
+    unfolded_bytes = 0
     latest_ns = received_ns + DAY_NS
     for resource_spans in request.resource_spans:
+        resource_bytes = resource_spans.resource.ByteSize()
         for scope_spans in resource_spans.scope_spans:
             spans = scope_spans.spans
+            unfolded_bytes += len(spans) * (resource_bytes + scope_spans.scope.ByteSize())
+            if unfolded_bytes > MAX_UNFOLDED_BYTES:
+                raise BadRequestError(
+                    f"resource and scope attributes unfold to more than {MAX_UNFOLDED_BYTES} bytes over all spans; "
+                    "send fewer spans at once, or smaller resource attributes",
+                    413,
+                )
             checked.spans += len(spans)
             for span in spans:
                 start_ns = span.start_time_unix_nano

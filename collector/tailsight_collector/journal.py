@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 
 OPEN_SUFFIX = ".open"
 CLOSED_SUFFIX = ".otlp"
-MAX_BATCH_RECORDS = 1024
+# What waits for the disk lies in memory: beyond this, clients are told to come again.
+MAX_WAITING_BYTES = 128 * 1024 * 1024
+_CLOSE_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,13 @@ class Journal:
         self._on_closed = on_closed
         self._changed = threading.Condition()
         self._pending: list[_Pending] = []
+        self._batch: list[_Pending] = []  # what is being written
         self._pending_bytes = 0
         self._stored_bytes = 0  # closed segments that are not loaded, and the open one
         self._stopping = False
         self._file: _OpenSegment | None = None
+        self._unclosed: list[_OpenSegment] = []  # finishing them failed; it is tried again
+        self.failure = ""
         self._thread = threading.Thread(target=self._write_loop, name="tailsight-journal", daemon=True)
         self._lock_fd = -1
 
@@ -86,18 +91,19 @@ class Journal:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock_fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for path in sorted(self.folder.glob(f"*{OPEN_SUFFIX}")):
+                _recover(path)
+            segments = [Segment(path) for path in sorted(self.folder.glob(f"*{CLOSED_SUFFIX}"))]
+            self._stored_bytes = sum(segment.path.stat().st_size for segment in segments)
         except BlockingIOError:
             raise JournalError(
                 f"journal {self.folder} is in use by another collector; stop that one or give another --data"
             ) from None
         except OSError as error:
             raise JournalError(
-                f"journal {self.folder} cannot be used: {error.strerror}; give a writable folder with --data"
+                f"journal {error.filename or self.folder} cannot be used: {error.strerror}; "
+                "give a writable folder with --data"
             ) from None
-        for path in sorted(self.folder.glob(f"*{OPEN_SUFFIX}")):
-            _recover(path)
-        segments = [Segment(path) for path in sorted(self.folder.glob(f"*{CLOSED_SUFFIX}"))]
-        self._stored_bytes = sum(segment.path.stat().st_size for segment in segments)
         self._thread.start()
         return segments
 
@@ -111,8 +117,12 @@ class Journal:
         with self._changed:
             if self._stopping:
                 raise JournalError("the collector is shutting down")
+            if self.failure:
+                raise JournalError(f"the journal has failed: {self.failure}")
             if self._stored_bytes + self._pending_bytes + len(record) > self._max_bytes:
                 raise JournalFullError(f"the journal holds {self._stored_bytes} bytes, of {self._max_bytes} at most")
+            if self._pending and self._pending_bytes + len(record) > MAX_WAITING_BYTES:
+                raise JournalFullError(f"{self._pending_bytes} bytes wait for the disk")
             self._pending.append(_Pending(record, done))
             self._pending_bytes += len(record)
             self._changed.notify()
@@ -144,32 +154,59 @@ class Journal:
     # --- the writing thread ---------------------------------------------------------------------------------------
 
     def _write_loop(self) -> None:
-        while True:
+        try:
+            while self._write_once():
+                pass
+        except Exception as error:  # a defect: whoever waits must hear of it, and whoever comes
+            log.exception("the journal has failed")
             with self._changed:
-                while not self._pending and not self._stopping:
-                    age_left_s = self._file.age_left_s(self._segment_age_s) if self._file else None
-                    if age_left_s is not None and age_left_s <= 0:
-                        break
-                    self._changed.wait(age_left_s)
-                batch = self._pending[:MAX_BATCH_RECORDS]
-                del self._pending[:MAX_BATCH_RECORDS]
-                self._pending_bytes -= sum(len(pending.record) for pending in batch)
-                stopping = self._stopping and not self._pending
-            if batch:
-                self._write(batch)
-            if self._file and (
-                stopping or self._file.size >= self._segment_bytes or self._file.age_left_s(self._segment_age_s) <= 0
-            ):
-                self._close_segment()
-            if stopping:
-                return
+                self.failure = f"{type(error).__name__}: {error}"
+                for pending in (*self._batch, *self._pending):
+                    if not pending.done.done():
+                        pending.done.set_exception(JournalError(self.failure))
+                self._pending.clear()
+
+    def _write_once(self) -> bool:
+        """Wait for something to do and do it; False when that was the last."""
+        with self._changed:
+            if not self._pending and not self._stopping:
+                self._changed.wait(self._wait_s())
+            self._batch = self._take_batch()
+            stopping = self._stopping and not self._pending
+        if self._batch:
+            self._write(self._batch)
+        if self._file and (
+            stopping or self._file.size >= self._segment_bytes or self._file.age_left_s(self._segment_age_s) <= 0
+        ):
+            self._close_segment()
+        for file in tuple(self._unclosed):
+            self._finish(file)
+        return not stopping
+
+    def _wait_s(self) -> float | None:
+        """How long nothing has to be done; None: until somebody comes."""
+        waits = [max(0.0, self._file.age_left_s(self._segment_age_s))] if self._file else []
+        waits += [_CLOSE_AGAIN_S] if self._unclosed else []
+        return min(waits, default=None)
+
+    def _take_batch(self) -> list[_Pending]:
+        """Take what fits into a segment, and one record at least."""
+        count = size = 0
+        for pending in self._pending:
+            if count and size + len(pending.record) > self._segment_bytes:
+                break
+            count, size = count + 1, size + len(pending.record)
+        batch = self._pending[:count]
+        del self._pending[:count]
+        self._pending_bytes -= size
+        return batch
 
     def _write(self, batch: list[_Pending]) -> None:
         try:
             if self._file is None:
                 self._file = _OpenSegment.create(self.folder)
             written = self._file.append(b"".join(pending.record for pending in batch))
-        except OSError as error:
+        except Exception as error:
             log.error("journal %s: %s; clients are told to try again", self.folder, error)
             # What the disk holds after a failed write or sync is unknown: nothing more goes into this segment.
             if self._file is not None:
@@ -183,13 +220,18 @@ class Journal:
             pending.done.set_result(None)
 
     def _close_segment(self) -> None:
-        assert self._file is not None  # noqa: S101  # both callers have just asked
+        assert self._file is not None  # noqa: S101 - both callers have just asked
         file, self._file = self._file, None
+        self._unclosed.append(file)
+        self._finish(file)
+
+    def _finish(self, file: _OpenSegment) -> None:
         try:
             segment = file.finish()
-        except OSError as error:  # it stays as .open and is recovered at the next start
-            log.error("journal segment %s could not be closed: %s", file.path, error)
+        except OSError as error:
+            log.warning("journal segment %s cannot be closed yet: %s", file.path, error)
             return
+        self._unclosed.remove(file)
         if segment:
             self._on_closed(segment)
 
@@ -228,11 +270,12 @@ class _OpenSegment:
         return len(data)
 
     def finish(self) -> Segment | None:
-        """Cut off what was never acknowledged, and give the file its closed name."""
-        try:
+        """Cut off what was never acknowledged, and give the file its closed name; may be called again if it fails."""
+        if self._fd >= 0:
             os.ftruncate(self._fd, self.size)
-        finally:
+            os.fsync(self._fd)  # so that no recovery finds what a client was told to send again
             os.close(self._fd)
+            self._fd = -1
         if not self.size:
             self.path.unlink()
             return None

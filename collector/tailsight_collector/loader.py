@@ -9,20 +9,25 @@ which goes to the quarantine with the database's own message, while everything a
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tailsight_collector.journal import Journal, Segment, sync_folder
-from tailsight_collector.records import split_messages, whole_records
+from tailsight_collector.records import encode_record, whole_records
 from tailsight_storage import DataRefusedError, StorageError, Store
+from tailsight_storage.store import MEMORY_LIMIT_CODE
 
 log = logging.getLogger(__name__)
 
 FIRST_BACKOFF_S = 0.1
 LAST_BACKOFF_S = 10.0
+# A single record that needs more memory than there is may find it later, but must not hold up the others for long.
+MEMORY_ATTEMPTS = 4
 QUARANTINE = "quarantine"
 
 
@@ -39,14 +44,16 @@ class LoaderState:
 class Loader:
     """Loads what `offer` was given, in order, until `close`."""
 
-    def __init__(self, store: Store, journal_of: Callable[[], Journal]) -> None:
+    def __init__(self, store: Store, journal: Journal) -> None:
         self._store = store
-        self._journal_of = journal_of
+        self._journal = journal
         self._queue: deque[Segment] = deque()
         self._changed = threading.Condition()
         self._stopping = False
         self._give_up = threading.Event()
-        self._state = LoaderState()
+        self._quarantine_folder = journal.folder / QUARANTINE
+        self._state = LoaderState(quarantined_records=sum(1 for _ in self._quarantine_folder.glob("*.otlp")))
+        self._attempts = 0
         self._thread = threading.Thread(target=self._run, name="tailsight-loader", daemon=True)
 
     def start(self) -> None:
@@ -57,25 +64,33 @@ class Loader:
         """Queue a closed segment."""
         with self._changed:
             self._queue.append(segment)
-            self._changed.notify()
+            self._changed.notify_all()
 
     @property
     def state(self) -> LoaderState:
         """A copy of the present state."""
         with self._changed:
-            state = self._state
-            return LoaderState(len(self._queue), state.loaded_segments, state.quarantined_records, state.last_error)
+            return replace(self._state, waiting_segments=len(self._queue))
 
-    def close(self, timeout_s: float) -> None:
-        """Load what is queued and stop; what cannot be loaded in time stays in the journal for the next start."""
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still loads."""
+        return self._thread.is_alive()
+
+    def close(self, timeout_s: float) -> bool:
+        """Load what is queued and stop; what cannot be loaded in time stays in the journal for the next start.
+
+        Returns False where an insert is still running: the store must not be closed under it.
+        """
         with self._changed:
             self._stopping = True
-            self._changed.notify()
+            self._changed.notify_all()
         if self._thread.ident is None:
-            return
+            return True
         self._thread.join(timeout_s)
         self._give_up.set()
-        self._thread.join()
+        self._thread.join(1.0)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while True:
@@ -91,34 +106,60 @@ class Loader:
                 self._queue.popleft()
 
     def _load_until_done(self, segment: Segment) -> bool:
-        """Load one segment however long it takes; False where the collector gives up because it is stopping."""
+        """Load one segment however long it takes; False where the collector stops before it is done."""
         backoff_s = FIRST_BACKOFF_S
+        self._attempts = 0
         while True:
+            self._attempts += 1
             try:
                 self._load(segment)
-                self._journal_of().forget(segment)
-            except (StorageError, OSError) as error:
-                if str(error) != self._state.last_error:
-                    log.warning("segment %s is not loaded yet: %s", segment.token, error)
-                self._state.last_error = str(error)
-                if self._give_up.wait(backoff_s) or self._stopping:
-                    return False
+            except Exception as error:  # whatever it is, the thread must live: behind it wait acknowledged spans
+                self._say(segment, error)
+                with self._changed:
+                    if self._changed.wait_for(lambda: self._stopping, backoff_s):
+                        return False
                 backoff_s = min(backoff_s * 2, LAST_BACKOFF_S)
             else:
-                self._state.last_error = ""
-                self._state.loaded_segments += 1
+                with self._changed:
+                    self._state.last_error = ""
+                    self._state.loaded_segments += 1
                 return True
 
+    def _say(self, segment: Segment, error: Exception) -> None:
+        if str(error) != self._state.last_error:
+            log.warning("segment %s is not loaded yet: %s", segment.token, error)
+        if not isinstance(error, StorageError | OSError):
+            log.error("an unexpected error while loading", exc_info=error)
+        with self._changed:
+            self._state.last_error = str(error) or type(error).__name__
+
     def _load(self, segment: Segment) -> None:
-        data = segment.path.read_bytes()
         began = time.perf_counter()
+        try:
+            data = segment.path.read_bytes()
+        except FileNotFoundError:
+            log.error("segment %s has vanished: somebody removed it from the journal", segment.path)
+            return
         try:
             self._store.insert_otlp_traces(data, segment.token)
         except DataRefusedError as error:
+            self._check_that_the_store_is_well(segment)
             log.warning("segment %s was refused: %s; looking for the record at fault", segment.token, error)
             records = list(whole_records(data))
             self._load_in_parts(segment, memoryview(data), records, 0, len(records))
+        self._journal.forget(segment)
         log.debug("segment %s: %d bytes in %.3f s", segment.token, len(data), time.perf_counter() - began)
+
+    def _check_that_the_store_is_well(self, segment: Segment) -> None:
+        """See whether a request without spans is taken: a store that refuses that too does not object to our bytes."""
+        harmless = ExportTraceServiceRequest()
+        harmless.resource_spans.add()
+        try:
+            self._store.insert_otlp_traces(
+                encode_record(harmless.SerializeToString(), time.time_ns()), f"{segment.token}/probe"
+            )
+        except DataRefusedError as error:
+            raise StorageError(f"the store takes no spans at all: {error}") from error
 
     def _load_in_parts(
         self, segment: Segment, data: memoryview, records: list[tuple[int, int]], first: int, last: int
@@ -134,6 +175,8 @@ class Loader:
             self._store.insert_otlp_traces(part, f"{segment.token}/{first}-{last}")
         except DataRefusedError as error:
             if last - first == 1:
+                if error.code == MEMORY_LIMIT_CODE and self._attempts < MEMORY_ATTEMPTS:
+                    raise
                 self._quarantine(segment, first, part, error)
                 return
             middle = (first + last) // 2
@@ -141,12 +184,18 @@ class Loader:
             self._load_in_parts(segment, data, records, middle, last)
 
     def _quarantine(self, segment: Segment, number: int, record: memoryview, error: DataRefusedError) -> None:
-        folder = segment.path.parent / QUARANTINE
-        folder.mkdir(exist_ok=True)
-        path = folder / f"{segment.token}.{number}.otlp"
-        path.write_bytes(record)
+        """Keep a refused record for good before its segment is deleted."""
+        self._quarantine_folder.mkdir(exist_ok=True)
+        path = self._quarantine_folder / f"{segment.token}.{number}.otlp"
         path.with_suffix(".error").write_text(f"{error}\n", encoding="utf-8")
-        sync_folder(folder)
-        self._state.quarantined_records += 1
-        bytes_refused = sum(len(message) for message in split_messages(record))
-        log.error("record %d of segment %s (%d bytes) is in %s: %s", number, segment.token, bytes_refused, path, error)
+        unfinished = path.with_suffix(".tmp")
+        with unfinished.open("wb") as file:
+            file.write(record)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.rename(path)
+        sync_folder(self._quarantine_folder)
+        sync_folder(self._journal.folder)
+        with self._changed:
+            self._state.quarantined_records += 1
+        log.error("record %d of segment %s (%d bytes) is in %s: %s", number, segment.token, len(record), path, error)

@@ -1,7 +1,8 @@
 """OTLP over HTTP: `POST /v1/traces` in protobuf or JSON, and `GET /healthz`.
 
-A request is decoded and checked, journaled with fsync, and only then answered 200. What was received is written down as
-it came where it came as protobuf; JSON becomes the same protobuf message first.
+A request is decoded and checked, journaled with fsync, and only then answered 200. What is written down is the message
+as it was understood, encoded again: duplicated fields, odd wire types and unknown fields would be read by the database
+in another way than by the check, and the client must be told what really happens.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import zstandard
 from google.protobuf.message import DecodeError
@@ -41,7 +43,11 @@ JSON = "application/json"
 RETRY_AFTER_S = 5
 # Above this, decoding would hold up everybody else on the event loop.
 INLINE_BYTES = 256 * 1024
-_ZSTD_SLICE_BYTES = 1024
+PACKED_WEIGHT = 16
+DECODERS = 2
+_PLAIN = ("", "identity")
+_SLICE_BYTES = 1024
+MAX_MEMBERS = 100
 _ZSTD_MAX_WINDOW_BYTES = 128 * 1024 * 1024
 # google.rpc.Code by HTTP status, for the body of an error.
 _RPC_CODES = {400: 3, 404: 5, 405: 12, 413: 8, 415: 3, 429: 8, 500: 13, 503: 14}
@@ -73,6 +79,7 @@ class TraceReceiver:
         self.counts = Counts()
         self._journal = journal
         self._max_request_bytes = max_request_bytes
+        self._threads = ThreadPoolExecutor(DECODERS, thread_name_prefix="tailsight-decode")
         self._health = health
 
     def app(self) -> Starlette:
@@ -85,8 +92,13 @@ class TraceReceiver:
             exception_handlers={HTTPException: self._no_route, Exception: self._defect},
         )
 
+    def close(self) -> None:
+        """End the decoding threads."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
     async def _healthz(self, _: Request) -> Response:
-        return JSONResponse(self._health())
+        health = self._health()
+        return JSONResponse(health, 503 if health["status"] == "failed" else 200)
 
     async def _traces(self, request: Request) -> Response:
         self.counts.requests += 1
@@ -96,7 +108,8 @@ class TraceReceiver:
                 shown = request.headers.get("content-type", "")
                 raise BadRequestError(f"Content-Type {shown!r} is not OTLP; send {PROTOBUF} or {JSON}", 415)
             body = await self._body(request)
-            received = await _maybe_elsewhere(len(body), lambda: _decode(body, encoding))
+            received = await self._maybe_elsewhere(len(body), lambda: _decode(body, encoding))
+            answer = _success(encoding, received.checked)
             if received.checked.spans:
                 record = encode_record(received.encoded, received.received_ns)
                 await asyncio.wrap_future(self._journal.append(record))
@@ -107,9 +120,9 @@ class TraceReceiver:
         except (JournalError, OSError) as error:
             return self._refusal(encoding or PROTOBUF, 503, f"nothing can be written now, try again later: {error}")
         except ClientDisconnect:
-            return Response(status_code=400)
+            return self._refusal(encoding or PROTOBUF, 400, "the client left before its request was whole")
         self._count(received.checked)
-        return _success(encoding, received.checked)
+        return answer
 
     def _count(self, checked: Checked) -> None:
         self.counts.accepted_spans += checked.spans - checked.rejected.total()
@@ -126,7 +139,15 @@ class TraceReceiver:
                 raise BadRequestError(f"the body is larger than {limit} bytes; send smaller batches", 413)
             parts.append(part)
         coding = request.headers.get("content-encoding", "identity").strip().lower()
-        return await _maybe_elsewhere(size, lambda: _decompress(b"".join(parts), coding, limit))
+        # packed bodies count for more: what a kilobyte unpacks to is not known yet
+        weight = 0 if coding in _PLAIN else size * PACKED_WEIGHT
+        return await self._maybe_elsewhere(weight, lambda: _decompress(b"".join(parts), coding, limit))
+
+    async def _maybe_elsewhere(self, size: int, work: Callable[[], T]) -> T:
+        """Do small work here and large work in a thread of the receiver's own."""
+        if size <= INLINE_BYTES:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _refusal(self, encoding: str, status: int, message: str) -> Response:
         self.counts.refused_requests[status] += 1
@@ -150,24 +171,21 @@ def _encoding_of(request: Request) -> str | None:
     return PROTOBUF if kind in (PROTOBUF, "application/protobuf") else None
 
 
-async def _maybe_elsewhere(size: int, work: Callable[[], T]) -> T:
-    return work() if size <= INLINE_BYTES else await asyncio.to_thread(work)
-
-
 def _decode(body: bytes, encoding: str) -> _Received:
     received_ns = time.time_ns()
     if encoding == JSON:
         message = otlp_json.parse_traces(body)
-        return _Received(message.SerializeToString(), check(message, received_ns), received_ns)
-    try:
-        message = ExportTraceServiceRequest.FromString(body)
-    except DecodeError:
-        raise BadRequestError("the body is not a protobuf ExportTraceServiceRequest") from None
-    return _Received(body, check(message, received_ns), received_ns)
+    else:
+        try:
+            message = ExportTraceServiceRequest.FromString(body)
+        except DecodeError:
+            raise BadRequestError("the body is not a protobuf ExportTraceServiceRequest") from None
+        message.DiscardUnknownFields()
+    return _Received(message.SerializeToString(), check(message, received_ns), received_ns)
 
 
 def _decompress(body: bytes, coding: str, limit: int) -> bytes:
-    if coding in ("", "identity"):
+    if coding in _PLAIN:
         return body
     if coding == "gzip":
         return _gunzip(body, limit)
@@ -177,46 +195,46 @@ def _decompress(body: bytes, coding: str, limit: int) -> bytes:
 
 
 def _gunzip(body: bytes, limit: int) -> bytes:
-    out: list[bytes] = []
-    left = limit
-    while body:
-        member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-        try:
-            part = member.decompress(body, left + 1)
-        except zlib.error as error:
-            raise BadRequestError(f"the body is not gzip: {error}") from None
-        if len(part) > left:
-            raise BadRequestError(f"the body is larger than {limit} bytes unpacked; send smaller batches", 413)
-        if not member.eof:
-            raise BadRequestError("the gzip body is cut off")
-        left -= len(part)
-        out.append(part)
-        body = member.unused_data
-    return b"".join(out)
+    return _unpack(body, limit, "gzip", lambda: zlib.decompressobj(wbits=zlib.MAX_WBITS | 16), zlib.error)
 
 
 def _unzstd(body: bytes, limit: int) -> bytes:
+    unpacker = zstandard.ZstdDecompressor(max_window_size=_ZSTD_MAX_WINDOW_BYTES)
+    return _unpack(body, limit, "zstd", unpacker.decompressobj, zstandard.ZstdError)
+
+
+class _Member(Protocol):
+    """What zlib and zstandard have in common: one member (gzip) or frame (zstd) being unpacked."""
+
+    eof: bool
+    unused_data: bytes
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+def _unpack(body: bytes, limit: int, coding: str, new_member: Callable[[], Any], failure: type[Exception]) -> bytes:
+    """Unpack a body of one or several members, in small slices: a bomb's kilobyte unpacks to many megabytes."""
     out: list[bytes] = []
     left = limit
-    view = memoryview(body)
-    while view:
-        frame = zstandard.ZstdDecompressor(max_window_size=_ZSTD_MAX_WINDOW_BYTES).decompressobj()
-        # In small slices: the library unpacks all that it is given at once, and a bomb's kilobyte is many megabytes.
-        while view and not frame.eof:
-            piece, view = view[:_ZSTD_SLICE_BYTES], view[_ZSTD_SLICE_BYTES:]
+    position = 0
+    for _ in range(MAX_MEMBERS):
+        member: _Member = new_member()
+        while not member.eof and position < len(body):
+            piece = body[position : position + _SLICE_BYTES]
             try:
-                part = frame.decompress(piece)
-            except zstandard.ZstdError as error:
-                raise BadRequestError(f"the body is not zstd: {error}") from None
+                part = member.decompress(piece)
+            except failure as error:
+                raise BadRequestError(f"the body is not {coding}: {error}") from None
+            position += len(piece) - len(member.unused_data)
             left -= len(part)
             if left < 0:
                 raise BadRequestError(f"the body is larger than {limit} bytes unpacked; send smaller batches", 413)
             out.append(part)
-        if not frame.eof:
-            raise BadRequestError("the zstd body is cut off")
-        if frame.unused_data:
-            view = memoryview(frame.unused_data + bytes(view))
-    return b"".join(out)
+        if not member.eof:
+            raise BadRequestError(f"the {coding} body is cut off")
+        if position == len(body):
+            return b"".join(out)
+    raise BadRequestError(f"the {coding} body has more than {MAX_MEMBERS} members")
 
 
 def _success(encoding: str, checked: Checked) -> Response:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -21,12 +22,13 @@ from tailsight_collector.errors import BadRequestError
 
 T = TypeVar("T")
 MAX_DEPTH = 64
+_DIGITS = re.compile(r"-?[0-9]+")
 
 
 def parse_traces(body: bytes) -> ExportTraceServiceRequest:
     """Decode an OTLP/JSON trace request; raises BadRequestError with the place and the value."""
     try:
-        document = json.loads(body)
+        document = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"the body is not JSON: {error}") from None
     try:
@@ -179,7 +181,14 @@ def _signed(value: object) -> int:
 def _whole(value: object, key: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    return _converted(value, str, int, key, "an integer")
+    return _converted(value, str, _strict_int, key, "an integer")
+
+
+def _strict_int(text: str) -> int:
+    """Read digits only: Python's int takes spaces and underscores too."""
+    if not _DIGITS.fullmatch(text):
+        raise ValueError(text)
+    return int(text)
 
 
 def _double(value: object) -> float:

@@ -12,11 +12,13 @@ import logging
 import os
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -70,22 +72,23 @@ class Collector:
     def start(self) -> None:
         """Open the journal and the store; raises JournalError or StorageError."""
         left_over = self._journal.start()
+        _use_folder_for_temporary_files(self._settings.data / "tmp")
         self._store = open_store(self._settings.store_dsn, create=True)
-        self._loader = Loader(self._store, lambda: self._journal)
+        self._loader = Loader(self._store, self._journal)
         for segment in left_over:
             self._loader.offer(segment)
         self._loader.start()
         if isinstance(self._store.dsn, ChdbDsn):
-            self._sql_port = SqlPort(self._store.another())
+            self._sql_port = SqlPort(self._store.dsn, self._store.another(), host=self._settings.host)
 
     def close(self) -> None:
         """Give everything back; what is acknowledged is in the store or in the journal."""
+        self._receiver.close()
         self._journal.close()
-        if self._loader:
-            self._loader.close(DRAIN_TIMEOUT_S)
         if self._sql_port:
             self._sql_port.close()
-        if self._store:
+        finished = self._loader.close(DRAIN_TIMEOUT_S) if self._loader else True
+        if self._store and finished:
             self._store.close()
 
     async def serve(self, stop: asyncio.Event, on_ready: Callable[[Addresses], None]) -> None:
@@ -116,8 +119,10 @@ class Collector:
     def _health(self) -> dict[str, object]:
         counts = self._receiver.counts
         loading = asdict(self._loader.state) if self._loader else {}
+        failure = self._journal.failure or ("" if self._loader and self._loader.is_alive else "the loader has ended")
         return {
-            "status": "degraded" if loading.get("last_error") else "ok",
+            "status": "failed" if failure else "degraded" if loading.get("last_error") else "ok",
+            "failure": failure,
             "version": version("tailsight"),
             "pid": os.getpid(),
             "uptime_s": round((time.time_ns() - self._started_ns) / 1e9, 1),
@@ -133,9 +138,19 @@ class Collector:
         }
 
 
+def _use_folder_for_temporary_files(folder: Path) -> None:
+    """Keep clickhouse-connect's temporary files, one an insert, in the data folder, and clear what a crash left."""
+    folder.mkdir(exist_ok=True)
+    for left_over in folder.iterdir():
+        left_over.unlink()
+    tempfile.tempdir = str(folder)
+
+
 def run(settings: CollectorSettings, on_ready: Callable[[Addresses], None]) -> None:
     """Run a collector until SIGTERM or SIGINT."""
     collector = Collector(settings)
+    # until the ports are open, SIGTERM unwinds like Ctrl-C; then the loop's handlers take over
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         collector.start()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

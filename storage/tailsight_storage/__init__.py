@@ -6,6 +6,7 @@ setting. The tables, the decoding of OTLP and the stage rules are the `.sql` fil
 
 from tailsight_storage.attributes import AttributeValue, decode_attributes
 from tailsight_storage.dsn import DEFAULT_STORE, STORE_ENV, ChdbDsn, ServerDsn, StoreDsn, parse_dsn
+from tailsight_storage.embedded import EmbeddedReader
 from tailsight_storage.errors import (
     DataRefusedError,
     InvalidDsnError,
@@ -24,6 +25,7 @@ __all__ = [
     "AttributeValue",
     "ChdbDsn",
     "DataRefusedError",
+    "EmbeddedReader",
     "InvalidDsnError",
     "MigrationError",
     "NamedQuery",

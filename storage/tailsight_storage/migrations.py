@@ -45,8 +45,8 @@ class Migration:
 
     @property
     def checksum(self) -> str:
-        """Of what is run, included types and all."""
-        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+        """Of what is run, included types and all; a comment may be mended."""
+        return hashlib.sha256("\n".join(self.statements).encode()).hexdigest()[:16]
 
     @property
     def statements(self) -> Iterator[str]:

@@ -39,8 +39,27 @@ TRACES_TABLE = "otlp_traces_in"
 CONNECT_TIMEOUT_S = 10
 _CODE = re.compile(r"\bCode: (\d+)")
 _OS_ERROR = re.compile(r"\[Errno -?\d+\] ([\w -]+)")
-# ClickHouse's codes for bytes that cannot be read: no later attempt with the same bytes can succeed.
-_DATA_CODES = frozenset({6, 26, 27, 32, 33, 38, 41, 53, 69, 70, 72, 117, 131, 432, 434, 444, 628, 636})
+# What may pass by itself (ClickHouse's ErrorCodes.cpp): the bytes are not at fault, the same insert may succeed later.
+# Every other refusal of an insert is taken as one of its bytes, so that it never holds up what comes behind it.
+_PASSING_CODES = frozenset({
+    159,  # TIMEOUT_EXCEEDED
+    160,  # TOO_SLOW
+    164,  # READONLY
+    202,  # TOO_MANY_SIMULTANEOUS_QUERIES
+    209,  # SOCKET_TIMEOUT
+    210,  # NETWORK_ERROR
+    236,  # ABORTED
+    242,  # TABLE_IS_READ_ONLY
+    243,  # NOT_ENOUGH_SPACE
+    252,  # TOO_MANY_PARTS
+    319,  # UNKNOWN_STATUS_OF_INSERT
+    394,  # QUERY_WAS_CANCELLED
+    497,  # ACCESS_DENIED
+    516,  # AUTHENTICATION_FAILED
+    999,  # KEEPER_EXCEPTION
+})  # fmt: skip
+MEMORY_LIMIT_CODE = 241
+INSERT_MEMORY_BYTES = 4 * 1024**3
 
 
 class Store:
@@ -92,6 +111,8 @@ class Store:
             "input_format_protobuf_oneof_presence": 1,
             # the answer must mean "stored"
             "async_insert": 0,
+            # beyond this the segment is loaded in parts, see the collector's loader
+            "max_memory_usage": INSERT_MEMORY_BYTES,
             "insert_deduplication_token": token,
             "insert_deduplicate": 1,
             "deduplicate_blocks_in_dependent_materialized_views": 1,
@@ -134,14 +155,9 @@ class Store:
         with self._translated():
             return [tuple(row) for row in self._client.query(statement, parameters=dict(parameters)).result_rows]
 
-    def raw(self, statement: str, *, parameters: dict[str, str], default_format: str | None = None) -> bytes:
-        """Run one statement and return the answer's bytes, in its own format or in the default one.
-
-        Parameters are texts in ClickHouse's own escaping, as its HTTP interface receives them.
-        """
-        bound = {name: _AsReceived(text) for name, text in parameters.items()}
-        with self._translated():
-            return self._client.raw_query(statement, parameters=bound, fmt=default_format)
+    def kill(self, tag: str) -> None:
+        """End running queries that carry a tag."""
+        self.run("KILL QUERY WHERE position(query, {tag:String}) > 0 ASYNC", tag=f"/* {tag} */")
 
     # --- inside -------------------------------------------------------------------------------------------------
 
@@ -153,22 +169,8 @@ class Store:
             raise TypeError(f"query {query.name}: missing parameters {sorted(missing)}, unknown {sorted(unknown)}")
         return parameters
 
-    @contextlib.contextmanager
-    def _translated(self, *, inserting: bool = False) -> Iterator[None]:
-        try:
-            yield
-        except (ClickHouseError, OSError) as error:
-            raise _translate(error, self.dsn, inserting=inserting) from error
-
-
-class _AsReceived:
-    """A parameter's text that is escaped already: clickhouse-connect would escape a str once more."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __str__(self) -> str:
-        return self._text
+    def _translated(self, *, inserting: bool = False) -> contextlib.AbstractContextManager[None]:
+        return translated(self.dsn, inserting=inserting)
 
 
 def open_store(dsn: StoreDsn | str, *, create: bool = False) -> Store:
@@ -200,6 +202,21 @@ def open_store(dsn: StoreDsn | str, *, create: bool = False) -> Store:
 def traces_schema() -> str:
     """Return the Protobuf schema of the segments, for ClickHouse's reader."""
     return (resources.files("tailsight_storage") / "sql" / "otlp_traces.proto").read_text(encoding="utf-8")
+
+
+@contextlib.contextmanager
+def translated(dsn: StoreDsn, *, inserting: bool = False) -> Iterator[None]:
+    """Raise a StorageError in place of what the driver or the engine raises."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except (ClickHouseError, OSError, RuntimeError) as error:
+        raise _translate(error, dsn, inserting=inserting) from error
+    except Exception as error:
+        if type(error).__module__.startswith("chdb"):  # an error class of its own, in a package that may be absent
+            raise _translate(error, dsn, inserting=inserting) from error
+        raise
 
 
 def _connect(dsn: StoreDsn, *, database: str | None, settings: dict[str, Any] | None = None) -> Client:
@@ -244,7 +261,7 @@ def _translate(error: Exception, dsn: StoreDsn, *, inserting: bool = False) -> S
         )
     if match := _CODE.search(text):
         code = int(match[1])
-        kind = DataRefusedError if inserting and code in _DATA_CODES else QueryFailedError
+        kind = DataRefusedError if inserting and code not in _PASSING_CODES else QueryFailedError
         detail = _shortened(text[match.start() :])
         return kind(f"store {dsn}: {detail}", code, detail)
     if isinstance(dsn, ChdbDsn):

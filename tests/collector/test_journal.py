@@ -208,3 +208,62 @@ def test_a_closed_journal_takes_nothing(tmp_path):
     journal.close()
     with pytest.raises(JournalError, match="shutting down"):
         journal.append(records(1)[0])
+
+
+def test_a_segment_that_cannot_be_closed_is_closed_later(tmp_path, monkeypatch):
+    monkeypatch.setattr("tailsight_collector.journal._CLOSE_AGAIN_S", 0.01)
+    closed = Closed()
+    journal = open_journal(tmp_path, closed, segment_bytes=1)
+    failures = [OSError(errno.EIO, os.strerror(errno.EIO))] * 3
+    real = os.ftruncate
+
+    def broken(fd, size):
+        if failures:
+            raise failures.pop()
+        real(fd, size)
+
+    monkeypatch.setattr(os, "ftruncate", broken)
+    journal.start()
+    journal.append(records(1)[0]).result(PATIENCE_S)
+    closed.wait_for(1)
+    journal.close()
+    assert closed.segments[0].path.read_bytes() == records(1)[0]
+
+
+def test_a_defect_of_the_journal_is_told_to_whoever_waits_and_comes(tmp_path, monkeypatch):
+    journal = open_journal(tmp_path)
+    monkeypatch.setattr(journal, "_write", lambda batch: 1 / 0)
+    with journal._changed:
+        journal.start()
+        first, second = journal.append(records(1)[0]), journal.append(encode_record(bytes(2 << 20), 1))
+    with pytest.raises(JournalError, match="ZeroDivisionError"):
+        second.result(PATIENCE_S)
+    with pytest.raises(JournalError, match="ZeroDivisionError"):
+        first.result(PATIENCE_S)
+    with pytest.raises(JournalError, match="has failed"):
+        journal.append(records(1)[0])
+    journal.close()
+
+
+def test_records_beyond_a_segment_wait_for_the_next_one(tmp_path):
+    closed = Closed()
+    journal = open_journal(tmp_path, closed, segment_bytes=10_000)
+    with journal._changed:
+        journal.start()
+        waiting = [journal.append(encode_record(bytes(4000), 1)) for _ in range(6)]
+    for each in waiting:
+        each.result(PATIENCE_S)
+    journal.close()
+    assert max(segment.path.stat().st_size for segment in closed.segments) <= 2 * 10_000  # what it held, and one batch
+
+
+def test_what_waits_for_the_disk_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("tailsight_collector.journal.MAX_WAITING_BYTES", 5000)
+    journal = open_journal(tmp_path)
+    with journal._changed:
+        journal.start()
+        first = journal.append(encode_record(bytes(4000), 1))
+        with pytest.raises(JournalFullError, match="wait for the disk"):
+            journal.append(encode_record(bytes(4000), 1))
+    first.result(PATIENCE_S)
+    journal.close()

@@ -1,6 +1,6 @@
 import threading
 
-from tailsight_collector.journal import Journal
+from tailsight_collector.journal import Journal, Segment
 from tailsight_collector.loader import Loader
 from tailsight_collector.records import encode_record
 from tailsight_storage import DataRefusedError, StoreUnavailableError
@@ -24,7 +24,8 @@ class FakeStore:
             error = self._fails(bytes(segment))
             if error:
                 raise error
-            self.kept.setdefault(token, bytes(segment))
+            if not token.endswith("/probe"):
+                self.kept.setdefault(token, bytes(segment))
 
     def wait_for_calls(self, count):
         with self._changed:
@@ -33,13 +34,16 @@ class FakeStore:
 
 def run(tmp_path, store, *batches):
     """Journal each batch of records as a segment, load them, and return the loader."""
-    loader = Loader(store, lambda: journal)
-    journal = Journal(tmp_path, segment_bytes=1, segment_age_s=60, max_bytes=1 << 20, on_closed=loader.offer)
+    closed = []
+    journal = Journal(tmp_path, segment_bytes=1, segment_age_s=60, max_bytes=1 << 20, on_closed=closed.append)
     journal.start()
+    loader = Loader(store, journal)
     loader.start()
     for batch in batches:
         journal.append(b"".join(batch)).result(PATIENCE_S)
     journal.close()
+    for segment in closed:
+        loader.offer(segment)
     return loader
 
 
@@ -104,3 +108,52 @@ def test_a_second_pass_over_a_refused_segment_uses_the_same_tokens(tmp_path):
         run(tmp_path / folder, store, records("a", "b", "bad", "c")).close(PATIENCE_S)
     half = len(tokens) // 2
     assert tokens[:half] == tokens[half:]
+
+
+def test_a_store_that_takes_nothing_quarantines_nothing(tmp_path):
+    """A missing table refuses every insert: the bytes are not at fault."""
+    store = FakeStore(lambda _: DataRefusedError("no such table", 60))
+    loader = run(tmp_path, store, records("a", "b"))
+    store.wait_for_calls(4)
+    loader.close(0.01)
+    assert not (tmp_path / "quarantine").exists()
+    assert len(list(tmp_path.glob("*.otlp"))) == 1
+    assert "takes no spans at all" in loader.state.last_error
+
+
+def test_a_record_that_needs_too_much_memory_is_tried_again_and_then_put_aside(tmp_path):
+    big = records("big")[0]
+    store = FakeStore(lambda data: DataRefusedError("memory limit", 241) if big in data else None)
+    loader = run(tmp_path, store, records("big"), records("b"))
+    while "b" not in str(list(store.kept.values())):
+        store.wait_for_calls(store.calls + 1)
+    loader.close(PATIENCE_S)
+    assert list(store.kept.values()) == records("b")
+    assert loader.state.quarantined_records == 1
+
+
+def test_an_unexpected_error_does_not_end_loading(tmp_path):
+    failures = [ZeroDivisionError("a defect")]
+    store = FakeStore(lambda _: failures.pop() if failures else None)
+    loader = run(tmp_path, store, records("a"))
+    store.wait_for_calls(2)
+    loader.close(PATIENCE_S)
+    assert list(store.kept.values()) == records("a")
+
+
+def test_a_segment_that_somebody_removed_is_passed_over(tmp_path):
+    store = FakeStore()
+    journal = Journal(tmp_path, segment_bytes=1, segment_age_s=60, max_bytes=1 << 20, on_closed=lambda _: None)
+    loader = Loader(store, journal)
+    loader.offer(Segment(tmp_path / "gone.otlp"))
+    loader.start()
+    loader.close(PATIENCE_S)
+    assert loader.state.waiting_segments == 0
+
+
+def test_quarantined_records_are_counted_after_a_restart(tmp_path):
+    bad = records("bad")[0]
+    store = FakeStore(lambda data: DataRefusedError("cannot parse", 33) if bad in data else None)
+    run(tmp_path, store, records("bad")).close(PATIENCE_S)
+    journal = Journal(tmp_path, segment_bytes=1, segment_age_s=60, max_bytes=1 << 20, on_closed=lambda _: None)
+    assert Loader(store, journal).state.quarantined_records == 1

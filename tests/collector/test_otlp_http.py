@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from testkit.otlp import request, span
 from testkit.processes import PROTOBUF
 
+from tailsight_collector.records import encode_varint
 from tailsight_storage import decode_attributes, open_store
 
 JSON = {"Content-Type": "application/json"}
@@ -164,6 +165,7 @@ def test_S07_S08_S09_what_cannot_be_decoded_is_400_with_a_status(collector, body
         ("traceId", base64.b64encode(bytes(range(16))).decode(), "traceId"),
         ("startTimeUnixNano", "soon", "startTimeUnixNano"),
         ("startTimeUnixNano", 1.5, "startTimeUnixNano"),
+        ("startTimeUnixNano", "1_700_000_000_000_000_000", "startTimeUnixNano"),
         ("kind", "SPAN_KIND_SERVER", "kind"),
         ("name", 7, "name"),
         ("attributes", [{"key": "k", "value": {"intValue": 2**63}}], "intValue"),
@@ -284,6 +286,64 @@ def test_traces_of_other_systems_are_stored_whole(collector, store):
         assert collector.post(path.read_bytes()).content == b"", path.name
     collector.wait_until_loaded()
     assert store.rows("SELECT count() FROM spans")[0][0] - before == total
+
+
+def delimited(number, body):
+    return encode_varint(number << 3 | 2) + encode_varint(len(body)) + body
+
+
+def poisoned(service, span_fields):
+    """A request whose one span ends with raw protobuf fields of a stranger's making."""
+    own = span(name="odd")
+    encoded = request([own]).resource_spans[0].scope_spans[0].spans[0].SerializeToString() + span_fields
+    resource = request([], {"service.name": service}).resource_spans[0].resource.SerializeToString()
+    return delimited(1, delimited(1, resource) + delimited(2, delimited(2, encoded)))
+
+
+ODD_FIELDS = {
+    "bool that is 2": delimited(9, delimited(1, b"k") + delimited(2, b"\x10\x02")),
+    "two members of a oneof": delimited(9, delimited(1, b"k") + delimited(2, b"\x18\x01" + delimited(1, b"s"))),
+    "a value twice": delimited(9, delimited(1, b"k") + delimited(2, b"\x18\x01") + delimited(2, b"\x18\x02")),
+    "an int of a wrong wire type": delimited(9, delimited(1, b"k") + delimited(2, b"\x19" + bytes(8))),
+    "a key twice": delimited(9, delimited(1, b"k") + delimited(1, b"l")),
+    "a kind beyond 32 bits": b"\x30" + encode_varint(1 << 40),
+    "a kind of a wrong wire type": delimited(6, b"x"),
+    "a name twice": delimited(5, b"again"),
+    "a trace id twice": delimited(1, bytes(range(16))),
+    "an unknown group": b"\xbb\x3e\xbc\x3e",
+    "field 1000 of its own": b"\xc2\x3e\x01x",
+}
+
+
+@pytest.mark.parametrize("odd", ODD_FIELDS)
+def test_legal_but_odd_protobuf_is_stored_as_it_was_understood(collector, store, service, odd):
+    """The database reads such bytes in other ways, or refuses them; what is journaled is what the check has seen."""
+    answer = collector.post(poisoned(service, ODD_FIELDS[odd]))
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert stored(collector, store, service) == [(1,)]
+    assert collector.health()["loading"]["last_error"] == ""
+
+
+def test_resources_that_would_unfold_to_gigabytes_are_refused(collector):
+    spans = [span() for _ in range(400)]
+    answer = collector.post(request(spans, {"service.name": "amplified", "big": "x" * 1_000_000}).SerializeToString())
+    assert answer.status_code == 413
+    assert "unfold" in Status.FromString(answer.content).message
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_endless_empty_members_are_refused(collector, coding):
+    empty = gzip.compress(b"") if coding == "gzip" else zstandard.ZstdCompressor().compress(b"")
+    answer = collector.post(empty * 50_000, PROTOBUF | {"Content-Encoding": coding})
+    assert answer.status_code == 400
+    assert "members" in Status.FromString(answer.content).message
+
+
+def test_several_members_are_one_body(collector, store, service):
+    body = one_span(service).SerializeToString()
+    packed = gzip.compress(body[:20]) + gzip.compress(body[20:])
+    assert collector.post(packed, PROTOBUF | {"Content-Encoding": "gzip"}).status_code == 200
+    assert stored(collector, store, service) == [(1,)]
 
 
 def test_a_span_can_be_asked_for_within_two_seconds(collector, store, service):

@@ -1,12 +1,14 @@
 """The read-only ClickHouse HTTP interface of a real collector process."""
 
 import uuid
+from pathlib import Path
 
 import clickhouse_connect
 import httpx
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 from testkit.otlp import request, span
+from testkit.processes import CollectorProcess
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +136,51 @@ def test_an_error_has_clickhouses_code(client, url):
     assert httpx.post(url, content="SELECT nothing FROM spans").headers["x-clickhouse-exception-code"] == "47"
     with pytest.raises(DatabaseError, match="UNKNOWN_IDENTIFIER"):
         client.query("SELECT nothing FROM spans")
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "1; SELECT file('/etc/passwd')",
+        "1; USE system",
+        "1; SELECT 1 INTO OUTFILE '/tmp/tailsight-attack'",
+        "file('/etc/passwd')",
+    ],
+)
+def test_parameters_never_become_statement_text(url, hidden):
+    """clickhouse-connect puts parameters into a text without {name:Type} by %: the SQL port must not."""
+    answer = httpx.get(url, params={"query": "SELECT %(x)s", "param_x": hidden})
+    assert answer.status_code in (400, 403, 404)
+    assert "root:" not in answer.text
+    assert not Path("/tmp/tailsight-attack").exists()
+    assert httpx.get(url, params={"query": "SELECT 5 % 2 AS rest, 'a' LIKE '%a%'", "param_x": "1"}).text == "1\t1\n"
+    assert httpx.get(url, params={"query": "SELECT count() >= 0 FROM spans"}).text == "1\n"
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Origin": "http://evil.example"}, {"Host": "evil.example"}, {"Host": "evil.example:8123"}]
+)
+def test_web_pages_are_not_answered(url, headers):
+    assert httpx.get(url, params={"query": "SELECT 1"}, headers=headers).status_code == 403
+
+
+def test_odd_query_ids_and_parameter_names_are_harmless(url):
+    assert httpx.get(url, params={"query": "SELECT 1", "query_id": "€"}).text == "1\n"
+    assert httpx.get(url, params={"query": "SELECT 1", "query_id": "a\r\nX: 1"}).status_code == 200
+    assert httpx.get(url, params={"query": "SELECT 1", "param_a b": "1"}).status_code == 400
+
+
+def test_slow_queries_end_when_their_clients_leave_and_hold_up_nothing_else(tmp_path):
+    slow = "SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 1"
+    with CollectorProcess(tmp_path) as collector:
+        port = "http://" + collector.store.removeprefix("clickhouse://").removesuffix("/tailsight")
+        for _ in range(4):  # more than there are readers, each leaves after a moment
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(port, content=slow, timeout=0.3)
+        large = request([span(attributes={"text": "x" * 400_000})]).SerializeToString()
+        assert collector.post(large).status_code == 200
+        assert httpx.post(port, content="SELECT 1", timeout=20).text == "1\n"
+        running = "SELECT count() FROM numbers(1000000000000) WHERE sipHash64(number) = 2"
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(port, content=running, timeout=0.3)
+        assert collector.stop() == 0
