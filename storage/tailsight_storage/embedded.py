@@ -14,6 +14,7 @@ from tailsight_storage.dsn import ChdbDsn
 from tailsight_storage.errors import QueryFailedError, StorageError
 from tailsight_storage.store import translated
 
+_BAD_ARGUMENTS = 36  # ClickHouse's code
 _PARAMETER_NAME = re.compile(r"\w{1,64}", re.ASCII)
 
 
@@ -43,7 +44,8 @@ class EmbeddedReader:
         for name in parameters:
             if not _PARAMETER_NAME.fullmatch(name):
                 raise QueryFailedError(
-                    f"parameter {name[:64]!r} has a name that cannot be bound; use letters, digits and _"
+                    f"parameter {name[:64]!r} has a name that cannot be bound; use letters, digits and _",
+                    _BAD_ARGUMENTS,
                 )
         text = f"/* {tag} */ {statement}" if tag else statement
         with translated(self._dsn):
