@@ -56,6 +56,7 @@ class Stack:
         if store is not None:
             self._arguments += ["--store", store]
         self._cleanup = ExitStack()
+        self._children: list[Child] = []
         self.events: queue.Queue[Event] = queue.Queue()
         self.otlp_url = ""
         self.store = ""
@@ -73,6 +74,8 @@ class Stack:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        for child in self._children:  # all at once: each may take a while
+            child.ask_to_stop()
         self._cleanup.close()
 
     def start_dashboard(self) -> None:
@@ -112,6 +115,7 @@ class Stack:
             environment=_without_store(),
         )  # fmt: skip
         cleanup.callback(child.stop)
+        self._children.append(child)
         return child
 
     def _first_facts(self, child: Child) -> dict[str, Any]:

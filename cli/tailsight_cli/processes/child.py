@@ -14,6 +14,9 @@ from typing import IO, Any
 STOP_PATIENCE_S = 10.0
 """Seconds between SIGTERM and SIGKILL: enough to finish requests and to flush spans to a collector that is away."""
 
+READER_PATIENCE_S = 5.0
+"""Seconds for what a child wrote to arrive after its end; a grandchild may hold its pipes open."""
+
 _LAST_WORDS = 20
 
 
@@ -56,6 +59,7 @@ class Child:
             stderr=subprocess.PIPE,
             env={**(os.environ if environment is None else environment), "PYTHONUNBUFFERED": "1"},
             text=True,
+            errors="replace",  # one odd byte must not end the reading
             # Ctrl-C in the terminal is the parent's to handle: the client must stop before the service does.
             start_new_session=True,
         )
@@ -95,7 +99,9 @@ class Child:
 
     def last_words(self) -> str:
         """Return the last line that it wrote to stderr."""
-        return next((line for line in reversed(self._stderr) if line), "it said nothing on stderr")
+        if self.has_ended:  # what it wrote last may be on its way
+            self._readers[1].join(READER_PATIENCE_S)
+        return next((line for line in reversed(tuple(self._stderr)) if line), "it said nothing on stderr")
 
     def _reap(self) -> None:
         try:
@@ -104,7 +110,7 @@ class Child:
             self._process.kill()
             self._process.wait()
         for reader in self._readers:
-            reader.join()
+            reader.join(READER_PATIENCE_S)
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
@@ -123,4 +129,7 @@ class Child:
         for line in stderr:
             self._stderr.append(line.strip())
             if self._on_words is not None:
-                self._on_words(line.rstrip())
+                try:
+                    self._on_words(line.rstrip())
+                except OSError:  # nobody reads ours any more; the child must not block on its own
+                    self._on_words = None
