@@ -9,7 +9,6 @@ import contextlib
 import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -105,9 +104,7 @@ class Store:
         if not segment:
             return
         settings = {
-            "format_schema_source": "string",
-            "format_schema": traces_schema(),
-            "format_schema_message_name": "Export",
+            **_schema_settings(self.dsn),
             "input_format_protobuf_oneof_presence": 1,
             # the answer must mean "stored"
             "async_insert": 0,
@@ -198,10 +195,20 @@ def open_store(dsn: StoreDsn | str, *, create: bool = False) -> Store:
     return store
 
 
-@cache
-def traces_schema() -> str:
-    """Return the Protobuf schema of the segments, for ClickHouse's reader."""
-    return (resources.files("tailsight_storage") / "sql" / "otlp_traces.proto").read_text(encoding="utf-8")
+def _schema_settings(dsn: StoreDsn) -> dict[str, str]:
+    """Give ClickHouse's reader the Protobuf schema of the segments.
+
+    The embedded engine reads our file: a schema that is sent as text it would write to the working folder first,
+    whatever that is. A server cannot see our files and takes the text.
+    """
+    path = resources.files("tailsight_storage") / "sql" / "otlp_traces.proto"
+    if isinstance(dsn, ChdbDsn):
+        return {"format_schema": f"{path}:Export"}
+    return {
+        "format_schema_source": "string",
+        "format_schema": path.read_text(encoding="utf-8"),
+        "format_schema_message_name": "Export",
+    }
 
 
 @contextlib.contextmanager

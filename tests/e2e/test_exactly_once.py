@@ -101,3 +101,14 @@ def test_a_second_collector_on_the_same_data_is_told_so(tmp_path):
         CollectorProcess(tmp_path),
     ):
         pass
+
+
+def test_the_working_folder_is_left_alone(tmp_path, monkeypatch):
+    """A service's working folder may be `/` or read-only."""
+    working = tmp_path / "working"
+    working.mkdir(mode=0o500)
+    monkeypatch.chdir(working)
+    with CollectorProcess(tmp_path / "data") as collector:
+        assert collector.post(body(numbered(3))).status_code == 200
+        assert len(names_of(collector)) == 3
+    assert list(working.iterdir()) == []
