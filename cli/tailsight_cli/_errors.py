@@ -74,6 +74,6 @@ def one_line(text: str) -> str:
 
 def _where_to_look() -> str:
     return (
-        "look further with --since 24h or --all-time, or send data: "
+        "check the filters, look further with --since 24h or --all-time, or send data: "
         "`tailsight demo`, `tailsight import FILE`, or an OTLP exporter pointed at a collector"
     )

@@ -40,8 +40,11 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(WRONG_USE, str(missing_extra("…", "gate", error.name)))
     # its warnings would be a second line beside ours
     logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
+    for chatty in ("clickhouse_connect", "urllib3"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
     try:
         outcome = program().main(args=list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()  # so that a reader that has gone is noticed here and not when the interpreter ends
     except click.exceptions.Exit as ending:
         return ending.exit_code
     except (KeyboardInterrupt, click.Abort):
@@ -51,6 +54,8 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         return _fail(error.exit_code, error.format_message())
     except BrokenPipeError:
+        return _reader_left()
+    except SystemExit:  # click and rich end so, and only so, when nobody reads the output any more
         return _reader_left()
     except Exception as error:
         code, line = explain(error)

@@ -20,7 +20,7 @@ from tailsight_analysis import Breakdown, Excess, LatencySummary, OverRepresente
 
 NO_STAGE = "(no stage)"
 NO_VALUE = "–"
-PIPED_WIDTH = 100  # of output that goes to a file or another program
+PIPED_WIDTH = 160  # of output that goes to a file or another program
 LEAST_SHARE = 0.005
 _BAR_WIDTH = 12
 _EMPTY = {"stage": NO_STAGE}

@@ -73,7 +73,7 @@ class CollectorTarget:
     """A running collector, over OTLP/HTTP."""
 
     def __init__(self, endpoint: str, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._url = endpoint.rstrip("/") + "/v1/traces"
+        self._url = endpoint.rstrip("/").removesuffix("/v1/traces") + "/v1/traces"
         self._endpoint = endpoint
         self._sleep = sleep
 
@@ -96,7 +96,10 @@ class CollectorTarget:
                 ExportTraceServiceResponse.FromString(answer.content)  # an answer of something else raises
                 return
             if answer.status_code not in _RETRYABLE or attempt == SEND_ATTEMPTS - 1:
-                raise CollectorError(f"collector {self._endpoint} refused a request with status {answer.status_code}")
+                raise CollectorError(
+                    f"{self._endpoint} refused a request with status {answer.status_code}; "
+                    "is that a collector's OTLP port (4318 by default)?"
+                )
             wanted = answer.headers.get("Retry-After", "")
             self._sleep(min(float(wanted) if wanted.isdigit() else 2.0**attempt / 4, MAX_RETRY_WAIT_S))
 

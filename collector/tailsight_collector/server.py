@@ -8,6 +8,7 @@ loads what it can in a few seconds; the rest waits on the disk for the next star
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -207,6 +208,8 @@ def _listen(host: str, port: int, option: str) -> socket.socket:
         bound.listen(BACKLOG)
     except OSError as error:
         bound.close()
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise SettingsError(f"--host {host} is no address of this machine: {error.strerror}") from None
         raise SettingsError(
             f"{option} {port} on {host} cannot be used: {error.strerror}; is a collector running there already? "
             f"Give another {option}, or 0 for any"

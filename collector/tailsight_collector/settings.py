@@ -38,7 +38,7 @@ class CollectorSettings:
             if not 0 <= port <= 65535:
                 raise SettingsError(f"{name} {port} is no port; use 0 (the system chooses) to 65535")
         if self.http_port and self.http_port == self.sql_port:
-            raise SettingsError(f"http_port and sql_port are both {self.http_port}; give them different ports")
+            raise SettingsError(f"--http-port and --sql-port are both {self.http_port}; give them different ports")
         if self.max_request_bytes < 1024:
             raise SettingsError(f"max_request_bytes {self.max_request_bytes} is too small; use at least 1024")
         if not 0 < self.segment_age_s <= 60:

@@ -5,7 +5,7 @@ from typing import Any, TypeVar, overload
 
 from opentelemetry.context import Context
 
-from ._guard import caught
+from ._guard import caught, warn_once
 from ._span import Span, new_span
 from ._values import text
 
@@ -14,7 +14,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 _MAX_NAME_LENGTH = 1024
 
 
-def stage(stage: str, *, name: str | None = None) -> Span:
+@overload
+def stage(stage: F, /) -> F: ...
+
+
+@overload
+def stage(stage: str, *, name: str | None = None) -> Span: ...
+
+
+def stage(stage: Any, *, name: str | None = None) -> Any:
     """Measure a named part of a request: as a context manager, or as a decorator.
 
     `stage` is one of preprocess, serialize, network, queue, compute, gpu_kernel, postprocess, or a word of your own.
@@ -31,11 +39,33 @@ def stage(stage: str, *, name: str | None = None) -> Span:
     """
     # Written out rather than calling new_span(): this is the hot path.
     span = Span()
-    span._stage = stage if type(stage) is str else text(stage, _MAX_NAME_LENGTH)
+    if type(stage) is str:
+        span._stage = stage
+    elif callable(stage) and not isinstance(stage, str):
+        return _stage_without_parentheses(stage)
+    else:
+        span._stage = text(stage, _MAX_NAME_LENGTH)
     span._name = name if name is None or type(name) is str else text(name, _MAX_NAME_LENGTH)
     span._base = span._trace = span._attributes = span._token = None
-    span._reused = False
+    span._reused = span._entered = False
     return span
+
+
+def _stage_without_parentheses(function: F) -> F:
+    """Do what `@tailsight.stage` probably meant: the function's name is the stage."""
+    try:
+        name = text(getattr(function, "__name__", None) or type(function).__name__, _MAX_NAME_LENGTH)
+        warn_once(
+            ("stage without parentheses", name),
+            'stage() got the function %s where the name of a stage belongs: "%s" is taken as the stage. '
+            'Write @tailsight.stage("compute"), for example',
+            name,
+            name,
+        )
+        return new_span(name, None, None)(function)
+    except Exception as error:
+        caught("stage", error)
+        return function
 
 
 @overload

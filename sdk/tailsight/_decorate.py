@@ -7,6 +7,8 @@ and it ends when the generator ends, however that happens.
 
 import functools
 import inspect
+import sys
+import types
 from collections.abc import AsyncGenerator, Callable, Generator
 from types import TracebackType
 from typing import Any, Protocol, TypeVar, cast
@@ -17,6 +19,8 @@ from . import attributes as keys
 from ._guard import caught, warn
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_CACHE_METHODS = ("cache_info", "cache_clear", "cache_parameters")
 
 
 class SpanLike(Protocol):
@@ -33,6 +37,10 @@ class SpanLike(Protocol):
 
 NewSpan = Callable[[], SpanLike]
 
+_open_streams: set[object] = set()
+"""Async generators that have begun behind their wrappers. Only the wrapper may end one: held here, none is collected
+before it."""
+
 
 def decorate(function: F, named: Callable[[str], NewSpan]) -> F:
     """Wrap `function` so that each call makes a span. `named` turns the function's name into a maker of spans."""
@@ -42,19 +50,56 @@ def decorate(function: F, named: Callable[[str], NewSpan]) -> F:
         warn("%r cannot be decorated: expected a function, it is left as it is", function)
         return function
     try:
+        if not _is_function(function):
+            warn(
+                "an object of %s cannot be decorated: the wrapper would hide its attributes. It is left as it is; "
+                "decorate the __call__ of its class, or a function that calls it",
+                type(function),
+            )
+            return function
         new_span = named(getattr(function, "__qualname__", None) or type(function).__qualname__)
         if inspect.isasyncgenfunction(function):
             wrap = _async_generator
         elif inspect.iscoroutinefunction(function):
             wrap = _coroutine
+        elif _is_iterable_coroutine(function):
+            wrap = _iterable_coroutine
         elif inspect.isgeneratorfunction(function):
             wrap = _generator
         else:
             wrap = _plain
-        return cast("F", wrap(function, new_span))
+        wrapper = wrap(function, new_span)
+        for name in _CACHE_METHODS:  # functools.lru_cache's, which functools.wraps() does not copy
+            if hasattr(function, name):
+                setattr(wrapper, name, getattr(function, name))
+        return cast("F", wrapper)
     except Exception as error:
         caught("decorating a function", error)
         return function
+
+
+def _is_function(function: Callable[..., Any]) -> bool:
+    """Tell whether this is something that is only called, other than a model that happens to be callable."""
+    return (
+        inspect.isroutine(function)
+        or isinstance(function, functools.partial | functools.partialmethod)
+        or hasattr(function, "__wrapped__")
+    )
+
+
+def _is_iterable_coroutine(function: Callable[..., Any]) -> bool:
+    """Tell whether this was made by types.coroutine(): a generator function whose generators can be awaited."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return bool(getattr(code, "co_flags", 0) & inspect.CO_ITERABLE_COROUTINE)
+
+
+def _iterable_coroutine(function: Callable[..., Any], new_span: NewSpan) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        with new_span():
+            return (yield from function(*args, **kwargs))
+
+    return cast("Callable[..., Any]", types.coroutine(wrapper))
 
 
 def _plain(function: Callable[..., Any], new_span: NewSpan) -> Callable[..., Any]:
@@ -108,16 +153,19 @@ def _async_generator(function: Callable[..., Any], new_span: NewSpan) -> Callabl
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         inner = function(*args, **kwargs)
         steps = _Steps(new_span())
-        step: Callable[[Any], Any] = inner.asend
+        step: Callable[[Any], Any] = functools.partial(_first_asend, inner)
+        _open_streams.add(inner)
         passed: list[Any] = [None]  # popped when it is used: an exception kept here would form a cycle with this frame
         while True:
             steps.enter()
             try:
                 item = await step(passed.pop())
             except StopAsyncIteration:
+                _open_streams.discard(inner)
                 steps.end()
                 return
             except BaseException as exc:
+                _open_streams.discard(inner)
                 steps.end(exc)
                 raise
             try:
@@ -129,6 +177,20 @@ def _async_generator(function: Callable[..., Any], new_span: NewSpan) -> Callabl
                 step = inner.athrow
 
     return wrapper
+
+
+def _first_asend(inner: AsyncGenerator[Any, Any], value: Any) -> Any:
+    """Begin `inner` unknown to the event loop.
+
+    The loop closes the generators that it knows when they are collected or when it ends itself. It must know the
+    wrapper alone, which closes `inner`: with both, one would be closed while the other is running it.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return inner.asend(value)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
 
 
 class _Steps:

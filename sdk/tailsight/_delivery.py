@@ -102,8 +102,9 @@ class Delivery:
                     return self._refused(answer, spans)
                 problem, delay = f"it answered {answer.status}", answer.retry_after_s
             self._counters.failures += 1
-            if delay is None:
-                delay = self._policy.backoff_s(retry, self._jitter())
+            # The backoff is the least: a Retry-After of 0, or of a past date, is no leave to hammer.
+            backoff = self._policy.backoff_s(retry, self._jitter())
+            delay = backoff if delay is None else max(delay, backoff)
             # A process that never reached a collector has none: do not keep it from exiting.
             if self._patience.deadline() is not None and not self._was_reached:
                 return self._lost(DropReason.SHUTDOWN, spans, problem)

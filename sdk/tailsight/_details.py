@@ -60,12 +60,18 @@ class Details:
 
     def add_link(self, context: SpanContext, attributes: otel_types.Attributes, limits: Limits) -> None:
         """Keep a link, or count it."""
-        if len(self.links) >= limits.events:
+        if len(self.links) >= limits.events or not context.is_valid:  # OTLP has no room for ids of another size
             self.dropped_links += 1
             return
         state = context.trace_state.to_header() if context.trace_state else ""
         self.links.append(
-            LinkRecord(context.trace_id, context.span_id, state, int(context.trace_flags), _plain(attributes, limits))
+            LinkRecord(
+                int(context.trace_id),
+                int(context.span_id),
+                state,
+                int(context.trace_flags) & 0xFF,
+                _plain(attributes, limits),
+            )
         )
 
     def set_status(self, status: Status | StatusCode, description: str | None) -> None:
@@ -118,4 +124,4 @@ def _type_name(exception: BaseException) -> str:
 
 def _plain(attributes: otel_types.Attributes, limits: Limits) -> dict[str, Value]:
     pairs = list((attributes or {}).items())[: limits.attributes]
-    return {text(key, limits.value_length): clean(value, limits.value_length) for key, value in pairs}
+    return {text(key, limits.value_length): clean(value, limits.value_length) for key, value in pairs if key != ""}

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from ._signals import raise_if_host_signal
 from ._stats import counters
 
 P = ParamSpec("P")
@@ -18,8 +19,10 @@ _logged: set[object] = set()
 def caught(where: str, error: BaseException) -> None:
     """Account for an error of ours, from inside the `except` block that caught it.
 
-    The hot path has its own try/except, which costs nothing until something is raised, and calls this.
+    The hot path has its own try/except, which costs nothing until something is raised, and calls this. What a signal
+    handler of the host raised is raised on.
     """
+    raise_if_host_signal(error)
     counters.internal_errors += 1
     kind = (where, type(error))
     if kind in _logged:
@@ -67,5 +70,6 @@ def guarded(where: str, fallback: Callable[[], T]) -> Callable[[Callable[P, T]],
 def _log(level: int, message: str, *args: object, exc_info: BaseException | None = None) -> None:
     try:
         logger.log(level, "tailsight: " + message, *args, exc_info=exc_info)
-    except Exception:  # a filter or handler of the host raised, and the host's logging is none of our business
+    except Exception as error:  # a filter or handler of the host raised: the host's logging is none of our business
+        raise_if_host_signal(error)
         counters.internal_errors += 1

@@ -49,8 +49,9 @@ class Collector:
     def __init__(self, url: str, *, headers: Mapping[str, str], compression: str, timeout_s: float) -> None:
         parts = urlsplit(url)
         self.url = url
-        self._host, self._port = parts.hostname or "", parts.port
         self._secure = parts.scheme == "https"
+        # Said in any case: http.client would read the end of an IPv6 address as its port.
+        self._host, self._port = parts.hostname or "", parts.port or (443 if self._secure else 80)
         self._target = parts.path + ("?" + parts.query if parts.query else "")
         self._timeout_s = timeout_s
         self._gzip = compression == "gzip"
@@ -114,9 +115,9 @@ def _retry_after(header: str | None) -> float | None:
         return None
     try:
         return max(0.0, float(int(header)))
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     try:
         return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, TypeError, IndexError):  # not everything that it does is documented
         return None

@@ -102,22 +102,22 @@ class Settings:
         Source("OTEL_EXPORTER_OTLP_COMPRESSION", parse.one_of("none", "gzip")),
         help="`gzip` saves network and costs processor time in the service; `none` does the reverse",
     )
-    timeout_s: float = _option(DEFAULT_TIMEOUT_S, parse.positive, help="seconds to wait for the collector's answer")
+    timeout_s: float = _option(DEFAULT_TIMEOUT_S, parse.seconds, help="seconds to wait for the collector's answer")
     send_interval_s: float = _option(
-        DEFAULT_SEND_INTERVAL_S, parse.positive, help="seconds between two rounds of sending"
+        DEFAULT_SEND_INTERVAL_S, parse.seconds, help="seconds between two rounds of sending"
     )
     retry_initial_s: float = _option(
         DEFAULT_RETRY_INITIAL_S,
-        parse.positive,
+        parse.seconds,
         help="seconds before the first retry, at most; doubled each time, with jitter",
     )
-    retry_max_s: float = _option(DEFAULT_RETRY_MAX_S, parse.positive, help="seconds between two retries, at most")
+    retry_max_s: float = _option(DEFAULT_RETRY_MAX_S, parse.seconds, help="seconds between two retries, at most")
     retry_for_s: float = _option(
         DEFAULT_RETRY_FOR_S, parse.not_negative, help="seconds after which a batch that cannot be delivered is dropped"
     )
     flush_timeout_s: float = _option(
         DEFAULT_FLUSH_TIMEOUT_S,
-        parse.not_negative,
+        parse.seconds_or_none_at_all,
         help="seconds that the exit of the process may take to send what is pending",
     )
     buffer_bytes: int = _option(

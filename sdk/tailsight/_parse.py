@@ -18,6 +18,9 @@ _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _MAX_RESOURCE_VALUE_LENGTH = 16_384
 
+MAX_SECONDS = 1_000_000
+"""Eleven days. Windows waits for 49 at most, and the sender thread must not die of a wait."""
+
 
 def shown(value: object) -> str:
     """Show a value in a message, in one short line."""
@@ -62,6 +65,22 @@ def not_negative(value: object) -> float:
     return result
 
 
+def seconds(value: object) -> float:
+    """Read seconds to wait, more than 0. Platforms refuse to wait for very long."""
+    result = seconds_or_none_at_all(value)
+    if result == 0:
+        raise ValueError("expected a number greater than 0")
+    return result
+
+
+def seconds_or_none_at_all(value: object) -> float:
+    """Read seconds to wait, 0 for not at all."""
+    result = not_negative(value)
+    if result > MAX_SECONDS:
+        raise ValueError(f"expected at most {MAX_SECONDS} seconds")
+    return result
+
+
 def positive_int(value: object) -> int:
     """Read a whole number greater than 0."""
     result = positive(value)
@@ -92,11 +111,16 @@ def endpoint(value: object, path: str) -> str:
         raise ValueError("expected an address such as http://127.0.0.1:4318")
     if not address.isascii() or any(character <= " " for character in address):
         raise ValueError("expected an address of printable ASCII characters")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError:
+        raise ValueError("expected a host name whose parts have 1 to 63 characters") from None
     _ = parts.port  # raises ValueError itself: "Port out of range 0-65535"
     if parts.username is not None:
         raise ValueError("an address with user and password is not supported, use headers for credentials")
     base = parts.path.rstrip("/")
-    full = base if path and base.endswith(path) else base + path
+    # Without a path to append, the address is meant as it is.
+    full = (base if base.endswith(path) else base + path) if path else parts.path
     return urlunsplit((parts.scheme, parts.netloc, full or "/", parts.query, ""))
 
 

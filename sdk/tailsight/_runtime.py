@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from . import attributes as keys
@@ -129,6 +130,7 @@ def shutdown(timeout: float | None = None) -> None:
         caught("shutdown", error)
 
 
+@guarded("stats", lambda: Stats(0, MappingProxyType({}), 0, 0, 0, 0, counters.internal_errors))
 def stats() -> Stats:
     """Return the SDK's own counters: what was sent, what was dropped and why."""
     sender = _runtime.sender
@@ -188,6 +190,7 @@ def _after_fork() -> None:
         _runtime.lock = threading.RLock()
         _runtime.retiring = []
         counters.reset()
+        _runtime.clock.renew()
         if before is None or settings is None:
             _runtime.recorder = _runtime.settings = _runtime.sender = None  # another thread was in the midst of it
             if was_current:

@@ -1,13 +1,15 @@
 """The background thread that encodes what was recorded and sends it.
 
 It is a daemon, it is started with the first finished request, and it is the only one that encodes or talks to the
-network. flush() and close() speak to it through events.
+network. flush() and close() speak to it through queues, whose put() is reentrant: a signal handler may flush while it
+interrupts another flush.
 """
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from queue import Empty, SimpleQueue
 
 from . import _otlp, _record
 from ._backlog import Backlog
@@ -16,11 +18,15 @@ from ._delivery import Collector, Delivery, RetryPolicy
 from ._guard import caught
 from ._options import Settings
 from ._otel import attach, detach, suppressed
+from ._parse import MAX_SECONDS
 from ._resource import SDK_NAME, sdk_version
 from ._stats import Counters, DropReason
 from ._values import Value
 
 THREAD_NAME = "tailsight-sender"
+
+_RENEWAL_S = 10.0  # how often a long wait looks at the clock's anchor
+_PAUSE_AFTER_ERROR_S = 0.1
 
 
 class Sender:
@@ -51,24 +57,25 @@ class Sender:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._draining = threading.Lock()
-        self._wake = threading.Event()
-        self._closing = threading.Event()
+        self._wake: SimpleQueue[None] = SimpleQueue()  # ends the pause between two rounds
+        self._hurry: SimpleQueue[None] = SimpleQueue()  # ends the wait for a retry
+        self._closing = False
         self._deadline: float | None = None
-        self._flushes: deque[threading.Event] = deque()
+        self._flushes: deque[SimpleQueue[None]] = deque()
 
     # --- called by the application's threads ------------------------------------------------------------------------
 
     def push(self, packed: bytes, spans: int) -> None:
         """Take a finished batch. Never blocks, never raises."""
         try:
-            if self._closing.is_set():
+            if self._closing:
                 self._counters.drop(DropReason.SHUTDOWN, spans)
                 return
             self.backlog.add(packed, spans)
-            if self._thread is None:
+            if not self.alive:
                 self._start()
-            elif self.backlog.bytes > self._settings.buffer_bytes // 2:
-                self._wake.set()  # do not wait for the interval when the buffer fills
+            elif self.backlog.bytes > self._settings.buffer_bytes // 2 and self._wake.empty():
+                self._wake.put(None)  # do not wait for the interval when the buffer fills
         except Exception as error:
             caught("queueing a batch", error)
 
@@ -76,17 +83,30 @@ class Sender:
         """Send what was pushed before this call. Return whether all of it was delivered or dropped in time."""
         if self._thread is None and not self.backlog:
             return True
-        done = threading.Event()
+        if self._thread is threading.current_thread():  # a log handler, say: it would wait for itself
+            return False
+        done: SimpleQueue[None] = SimpleQueue()
         self._flushes.append(done)
-        self._start()
-        self._wake.set()
-        return done.wait(timeout_s)
+        try:
+            self._start()
+            self._wake.put(None)
+            done.get(timeout=_waitable(timeout_s))
+        except Empty:
+            return False
+        finally:
+            try:  # noqa: SIM105  it is there only if nobody took it up
+                self._flushes.remove(done)
+            except ValueError:
+                pass
+        return True
 
     def close(self, timeout_s: float, *, wait: bool = True) -> None:
         """Send what is pending, for `timeout_s` seconds at most, and end. What is left then is dropped and counted."""
+        timeout_s = _waitable(timeout_s)
         self._deadline = time.monotonic() + timeout_s
-        self._closing.set()
-        self._wake.set()
+        self._closing = True
+        self._hurry.put(None)
+        self._wake.put(None)
         thread = self._thread
         if not wait or thread is threading.current_thread():
             return
@@ -116,8 +136,14 @@ class Sender:
     def wait(self, seconds: float, *, also_at_exit: bool) -> bool:
         """Wait before a retry; a close() in the meantime decides anew."""
         until = time.monotonic() + seconds
-        if not self._closing.wait(seconds):
-            return True
+        while not self._closing:
+            left = until - time.monotonic()
+            if left <= 0:
+                return True
+            try:
+                self._hurry.get(timeout=min(left, _RENEWAL_S))
+            except Empty:
+                self._renew_clock_if_due()
         if not also_at_exit:
             return False
         deadline = self._deadline
@@ -132,7 +158,7 @@ class Sender:
         if not self._starting.acquire(blocking=False):
             return  # another thread is at it
         try:
-            if not self.alive and not self._closing.is_set():
+            if not self.alive and not self._closing:
                 thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
                 thread.start()
                 self._thread = thread
@@ -142,24 +168,52 @@ class Sender:
 
     def _run(self) -> None:
         token = attach(suppressed())  # our own requests must not become spans of the application
+        due = self._clock.renew
         try:
             while True:
-                closing = self._closing.is_set()
-                flushes = [self._flushes.popleft() for _ in range(len(self._flushes))]
+                closing = self._closing
+                flushes = self._taken_flushes()
                 try:
-                    self._clock.renew_if_due()
+                    due()
+                    due = self._clock.renew_if_due
                     self._drain()
                 except Exception as error:
                     caught("the sender", error)
                 for flush in flushes:
-                    flush.set()
+                    flush.put(None)
                 if closing:
                     return
-                self._wake.wait(self._settings.send_interval_s)
-                self._wake.clear()
+                try:
+                    self._pause()
+                except Exception as error:
+                    caught("the sender's pause", error)
+                    time.sleep(_PAUSE_AFTER_ERROR_S)
         finally:
             self._collector.close()
             detach(token)
+
+    def _taken_flushes(self) -> list[SimpleQueue[None]]:
+        taken: list[SimpleQueue[None]] = []
+        try:
+            while True:
+                taken.append(self._flushes.popleft())
+        except IndexError:
+            return taken
+
+    def _pause(self) -> None:
+        """Wait for the next round, or for somebody in a hurry."""
+        try:
+            self._wake.get(timeout=_waitable(self._settings.send_interval_s))
+            while True:
+                self._wake.get_nowait()
+        except Empty:
+            pass
+
+    def _renew_clock_if_due(self) -> None:
+        try:
+            self._clock.renew_if_due()
+        except Exception as error:
+            caught("renewing the clock", error)
 
     def _drain(self) -> None:
         """Send until the backlog is empty."""
@@ -189,18 +243,31 @@ class Sender:
             packed = self.backlog.take()
             if packed is None:
                 break
-            batch = _record.load(packed)
-            try:
-                part = _otlp.spans(batch, self._defaults)
-            except Exception as error:
-                self._counters.drop(DropReason.INTERNAL_ERROR, len(batch.spans))
-                caught("encoding a batch", error)
-                continue
-            parts.append(part)
-            size += len(part)
-            spans += len(batch.spans)
+            part, encoded = self._encoded(_record.load(packed))
+            if encoded:
+                parts.append(part)
+                size += len(part)
+                spans += encoded
         return parts, spans
+
+    def _encoded(self, batch: _record.TraceBatch) -> tuple[bytes, int]:
+        """Encode a batch without the spans that cannot be encoded. Return how many are in it."""
+        try:
+            return _otlp.spans(batch, self._defaults), len(batch.spans)
+        except Exception as error:
+            caught("encoding a batch", error)
+        parts: list[bytes] = []
+        for span in batch.spans:
+            try:
+                parts.append(_otlp.spans(batch._replace(spans=[span]), self._defaults))
+            except Exception:  # the log has a line already
+                self._counters.drop(DropReason.INTERNAL_ERROR, 1)
+        return b"".join(parts), len(parts)
 
     def _drop_rest(self) -> None:
         while (packed := self.backlog.take()) is not None:
             self._counters.drop(DropReason.SHUTDOWN, len(_record.load(packed).spans))
+
+
+def _waitable(seconds: float) -> float:
+    return max(0.0, min(seconds, MAX_SECONDS))

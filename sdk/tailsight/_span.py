@@ -42,6 +42,7 @@ class Span(trace_api.Span):
         "_attributes",
         "_base",
         "_details",
+        "_entered",
         "_id",
         "_name",
         "_parent_id",
@@ -61,6 +62,7 @@ class Span(trace_api.Span):
     _trace: Trace | None  # None: not entered, or not recorded
     _attributes: dict[str, Value] | None  # None: not open
     _token: Token[Context] | None
+    _entered: bool  # perhaps in vain: there was nothing to record
     _reused: bool
     # From here on: set when it is entered.
     _id: int
@@ -74,17 +76,23 @@ class Span(trace_api.Span):
     # --- entering and leaving ---------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
+        before: Context | None = None
         try:
-            if self._trace is not None:
-                return self._enter_again()
             recorder = current.recorder or current.get()
             if recorder is None or not recorder.enabled:
                 return self
+            # No call between these two lines: CPython switches threads after calls, and only one may be the first.
+            if self._entered:
+                return self._enter_again()
+            self._entered = True
+            before = get_current()
             base = self._base
-            context = get_current() if base is None else base
+            context = before if base is None else base
             parent = context.get(SPAN_KEY)
             if type(parent) is Span and (trace := parent._trace) is not None and trace.recorder is recorder:
-                if trace.records is None:
+                # Of a shared object each entry is current, recorded or not: its exit must not end the one around it.
+                if trace.records is None and base is None and getattr(self, "_reuse_of", None) is None:
+                    self._entered = False
                     return self
                 self._id = recorder.new_span_id() or 1
                 self._parent_id = parent._id
@@ -92,6 +100,7 @@ class Span(trace_api.Span):
             else:
                 begun = self._begin_trace(recorder, parent)
                 if begun is None:
+                    self._entered = False
                     return self
                 trace = begun
             self._trace = trace
@@ -100,15 +109,19 @@ class Span(trace_api.Span):
                 self._attributes = {}
             # Nothing but the span key, or nothing? One key may be a foreign one, which must be kept.
             alone = len(context) == (parent is not None)
-            self._token = attach(Context({SPAN_KEY: self}) if alone else with_span(context, self))
-            self._start = recorder.now()
+            entered = Context({SPAN_KEY: self}) if alone else with_span(context, self)
+            self._start = recorder.now()  # before it is current: whatever happens then, it can be closed
+            self._token = attach(entered)
         except Exception as error:
+            if before is not None:
+                self._leave(before)
             caught("entering a span", error)
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
+        token: Token[Context] | None = None
         try:
             if self._reused:
                 return self._exit_again(exc)
@@ -120,6 +133,8 @@ class Span(trace_api.Span):
                 finally:  # whatever happens, the application must not go on inside our span
                     detach(token)
         except Exception as error:
+            if token is not None:
+                self._leave(getattr(token, "old_value", None))
             caught("leaving a span", error)
 
     async def __aenter__(self) -> Self:
@@ -194,7 +209,7 @@ class Span(trace_api.Span):
                 value = clean(value, limits.value_length)
             if type(key) is not str:
                 key = text(key, limits.value_length)
-            if len(attributes) >= limits.attributes and key not in attributes:
+            if not key or (len(attributes) >= limits.attributes and key not in attributes):
                 self._more().dropped_attributes += 1
                 return
             attributes[key] = value  # type: ignore[assignment]  # clean, or of a type that needs no cleaning
@@ -317,6 +332,15 @@ class Span(trace_api.Span):
         self._parent_is_remote = above is not None and above.is_remote
         return trace
 
+    def _leave(self, before: object) -> None:
+        """Make sure not to be current, after an error: make `before` current instead."""
+        try:
+            if get_current().get(SPAN_KEY) is self:
+                self._token = None
+                attach(before if isinstance(before, Context) else Context())
+        except Exception as error:
+            caught("leaving a span", error)
+
     def _more(self) -> Details:
         details = self._details
         if details is None:
@@ -326,14 +350,16 @@ class Span(trace_api.Span):
     def _stamp(self, unix_ns: int | None) -> int:
         trace = self._trace
         assert trace is not None  # noqa: S101  open spans only
-        return trace.recorder.now() if unix_ns is None else unix_ns - trace.anchor_ns
+        return trace.recorder.now() if unix_ns is None else int(unix_ns) - trace.anchor_ns
 
     def _end_with(self, exc: BaseException, end_ns: int, attributes: dict[str, Value]) -> None:
         try:
             mark = describe_end(exc)
             if mark is not None:
                 attributes[mark] = True
-            elif not isinstance(exc, StopIteration | StopAsyncIteration):  # how __next__ says "no more", not a failure
+            elif isinstance(exc, StopIteration | StopAsyncIteration):  # how __next__ says "no more", not a failure
+                pass
+            elif not (isinstance(exc, SystemExit) and (exc.code is None or exc.code == 0)):  # sys.exit(0) is success
                 self._more().fail(exc, end_ns, self._trace.recorder.limits)  # type: ignore[union-attr]
         except Exception as error:
             caught("recording how a span ended", error)
@@ -362,5 +388,5 @@ def new_span(stage: str | None, name: str | None, base: Context | None) -> Span:
     span._name = name
     span._base = base
     span._trace = span._attributes = span._token = None
-    span._reused = False
+    span._reused = span._entered = False
     return span

@@ -1,9 +1,11 @@
 """What happened to the spans, counted.
 
 The counters are plain ints without a lock: in CPython an `x += n` with a local `n` is not interrupted between its load
-and its store, and a lock on the hot path would cost more than the counters are worth.
+and its store, and a lock on the hot path would cost more than the counters are worth. Drops, which are rare and many
+threads count, have a lock; a reentrant one, since a signal handler may drop spans as well.
 """
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -44,7 +46,7 @@ class Stats:
 class Counters:
     """The live counters behind Stats."""
 
-    __slots__ = ("dropped", "failures", "internal_errors", "posts", "retries", "sent")
+    __slots__ = ("_dropping", "dropped", "failures", "internal_errors", "posts", "retries", "sent")
 
     def __init__(self) -> None:
         self.reset()
@@ -57,17 +59,19 @@ class Counters:
         self.failures = 0
         self.internal_errors = 0
         self.dropped: dict[DropReason, int] = {}
+        self._dropping = threading.RLock()  # a new one: after a fork, a thread that is gone may hold the old one
 
     def drop(self, reason: DropReason, spans: int) -> None:
         """Count `spans` as lost for `reason`."""
         if spans > 0:
-            self.dropped[reason] = self.dropped.get(reason, 0) + spans
+            with self._dropping:
+                self.dropped[reason] = self.dropped.get(reason, 0) + spans
 
     def snapshot(self, *, pending_bytes: int) -> Stats:
         """Copy the counters."""
         return Stats(
             sent=self.sent,
-            dropped=MappingProxyType({str(reason): spans for reason, spans in self.dropped.items()}),
+            dropped=MappingProxyType({str(reason): spans for reason, spans in self.dropped.copy().items()}),
             pending_bytes=pending_bytes,
             posts=self.posts,
             retries=self.retries,

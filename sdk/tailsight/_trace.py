@@ -44,14 +44,30 @@ class Trace:
         """
         if self.records is None:
             return
-        batch, self.records = self.records, []
+        fresh: list[tuple[object, ...]] = []  # before: making a list may collect garbage, and so run a finalizer
+        batch, self.records = self.records, fresh
         if not batch:
             return
         try:
-            state = "" if self.state is DEFAULT_TRACE_STATE else self.state.to_header()
-            packed = _record.dump(self.trace_id, state, self.flags, self.anchor_ns, batch)
+            packed = self._packed(batch)
         except Exception as error:
-            counters.drop(DropReason.INTERNAL_ERROR, len(batch))
+            # One span may have spoilt it for all.
+            for record in batch if len(batch) > 1 else []:
+                self._hand_on_alone(record)
+            if len(batch) == 1:
+                counters.drop(DropReason.INTERNAL_ERROR, 1)
             caught("packing a trace", error)
             return
         self.recorder.push(packed, len(batch))
+
+    def _hand_on_alone(self, record: tuple[object, ...]) -> None:
+        try:
+            packed = self._packed([record])
+        except Exception:
+            counters.drop(DropReason.INTERNAL_ERROR, 1)
+            return
+        self.recorder.push(packed, 1)
+
+    def _packed(self, batch: list[tuple[object, ...]]) -> bytes:
+        state = "" if self.state is DEFAULT_TRACE_STATE else self.state.to_header()
+        return _record.dump(self.trace_id, state, self.flags, self.anchor_ns, batch)

@@ -6,6 +6,7 @@ The same class serves the embedded engine and a server, because both speak throu
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -59,6 +60,10 @@ _PASSING_CODES = frozenset({
 })  # fmt: skip
 MEMORY_LIMIT_CODE = 241
 INSERT_MEMORY_BYTES = 4 * 1024**3
+
+
+# chDB allows several handles in one process, and a lock of our own would look like another's.
+_OPENED_HERE: set[Path] = set()
 
 
 class Store:
@@ -185,7 +190,10 @@ def open_store(dsn: StoreDsn | str, *, create: bool = False) -> Store:
             raise StoreUnavailableError(
                 f"store {dsn}: no store in this folder; name the folder that a collector was given with --data"
             )
+        _refuse_if_in_use(dsn)
     store = Store(dsn, _connect(dsn, database=None if create else dsn.database))
+    if isinstance(dsn, ChdbDsn):
+        _OPENED_HERE.add(dsn.engine_path)
     if create:
         try:
             store.migrate()
@@ -193,6 +201,23 @@ def open_store(dsn: StoreDsn | str, *, create: bool = False) -> Store:
             store.close()
             raise
     return store
+
+
+def _refuse_if_in_use(dsn: ChdbDsn) -> None:
+    """See whether another process has the engine's folder: the engine itself would only say that it cannot start."""
+    if dsn.engine_path in _OPENED_HERE:
+        return
+    try:
+        with (dsn.engine_path / "status").open("rb") as status:
+            fcntl.flock(status, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return  # a new store
+    except BlockingIOError:
+        raise StoreInUseError(
+            f"store {dsn} is in use by a running collector, and the embedded engine allows one process: "
+            f"ask its SQL port (--store clickhouse://127.0.0.1:{DEFAULT_PORT}/{dsn.database}), "
+            "and import to its OTLP port (--endpoint)"
+        ) from None
 
 
 def _schema_settings(dsn: StoreDsn) -> dict[str, str]:
@@ -261,11 +286,6 @@ def _connect_to_server(dsn: ServerDsn, database: str | None, settings: dict[str,
 
 def _translate(error: Exception, dsn: StoreDsn, *, inserting: bool = False) -> StorageError:
     text = " ".join(str(error).split())
-    if isinstance(dsn, ChdbDsn) and "Cannot lock file" in text:
-        return StoreInUseError(
-            f"store {dsn} is in use by another process, and the embedded engine allows one: "
-            f"read through that collector's SQL port (--store clickhouse://127.0.0.1:{DEFAULT_PORT}/{dsn.database})"
-        )
     if match := _CODE.search(text):
         code = int(match[1])
         kind = DataRefusedError if inserting and code not in _PASSING_CODES else QueryFailedError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,6 +13,7 @@ import click
 from tailsight_analysis import Filters, breakdown, connect, tail, whole_time
 from tailsight_cli._collecting import collector_errors
 from tailsight_cli.demo.pipeline import DEFAULT_REQUESTS, run_pipeline
+from tailsight_cli.ports import any_free, is_free
 from tailsight_cli.progress import counted, step
 from tailsight_cli.render import console, render_breakdown, render_tail
 from tailsight_cli.signals import sigterm_interrupts
@@ -56,7 +56,7 @@ def command(headless: bool, requests: int, data: Path | None) -> None:
     ports = Ports(
         http=_free_or_any(DEFAULT_HTTP_PORT),
         sql=_free_or_any(DEFAULT_SQL_PORT),
-        dashboard=_free_or_new(DEFAULT_PORT),
+        dashboard=_free_or_any(DEFAULT_PORT),
     )
     with ExitStack() as cleanup:
         cleanup.enter_context(collector_errors())
@@ -116,20 +116,4 @@ def _folder(data: Path | None) -> Iterator[Path]:
 
 def _free_or_any(port: int) -> int:
     """Keep the well-known port if nobody has it, so that other shells find the demo; else let the system choose."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((DEFAULT_HOST, port))
-        except OSError:
-            return 0
-    return port
-
-
-def _free_or_new(port: int) -> int:
-    """Do the same for the dashboard, whose server wants a number."""
-    if _free_or_any(port):
-        return port
-    with socket.socket() as probe:
-        probe.bind((DEFAULT_HOST, 0))
-        number: int = probe.getsockname()[1]
-        return number
+    return port if is_free(DEFAULT_HOST, port) else any_free(DEFAULT_HOST)

@@ -8,6 +8,7 @@ import click
 
 from tailsight_cli._collecting import collector_errors
 from tailsight_cli.commands.collector import data_option, listening_options, write_store_option
+from tailsight_cli.ports import require_free
 from tailsight_cli.signals import sigterm_interrupts
 from tailsight_cli.stack import Ports, Stack
 from tailsight_dashboard.launch import DEFAULT_PORT
@@ -36,6 +37,7 @@ def command(
     data: Path | None, store: str | None, host: str, http_port: int, sql_port: int, dashboard_port: int
 ) -> None:
     """Start everything and wait."""
+    require_free(host, dashboard_port, "--dashboard-port")
     ports = Ports(host, http_port, sql_port, dashboard_port)
     with (
         collector_errors(),
