@@ -37,7 +37,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 def console() -> Console:
     """Open standard output for rich: the terminal's width, or a fixed one where there is no terminal."""
     # COLUMNS is how people ask for a width; rich reads it by itself
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPED_WIDTH
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else PIPED_WIDTH
     return Console(width=width, highlight=False)
 
 
