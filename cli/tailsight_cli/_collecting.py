@@ -17,5 +17,7 @@ def collector_errors() -> Iterator[None]:
         yield
     except SettingsError as error:
         raise CommandError(str(error), WRONG_USE) from error
-    except (CollectorError, ProcessError) as error:
+    except ProcessError as error:
+        raise CommandError(str(error), WRONG_USE if error.exit_code == WRONG_USE else UNREADABLE) from error
+    except CollectorError as error:
         raise CommandError(str(error), UNREADABLE) from error

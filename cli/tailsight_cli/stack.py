@@ -108,15 +108,23 @@ class Stack:
                 raise ProcessError(f"the {event.child.name} has ended: {event.child.last_words()}")
 
     def _child(self, name: str, module: str, arguments: list[str], cleanup: ExitStack) -> Child:
-        on_words = self._on_words
-        forward = (lambda line: on_words(name, line)) if on_words else None
         child = Child(
-            name, module, arguments, self.events, on_words=forward, stop_patience_s=STOP_PATIENCE_S,
+            name,
+            module,
+            arguments,
+            self.events,
+            on_words=lambda line: self._forward(name, line),
+            stop_patience_s=STOP_PATIENCE_S,
             environment=_without_store(),
-        )  # fmt: skip
+        )
         cleanup.callback(child.stop)
         self._children.append(child)
         return child
+
+    def _forward(self, name: str, line: str) -> None:
+        """Pass a child's words on once it runs: what it says before that becomes our own error."""
+        if self._on_words is not None and self.otlp_url:
+            self._on_words(name, line)
 
     def _first_facts(self, child: Child) -> dict[str, Any]:
         try:
@@ -124,7 +132,7 @@ class Stack:
         except queue.Empty:
             raise ProcessError(f"the {child.name} is not ready after {START_PATIENCE_S:g} s") from None
         if event.facts is None:
-            raise ProcessError(_as_told(child))
+            raise _as_told(child)
         return event.facts
 
 
@@ -141,12 +149,13 @@ def _await_answer(url: str, child: Child) -> None:
                 return
         except (OSError, urllib.error.URLError) as error:
             if child.has_ended:
-                raise ProcessError(_as_told(child)) from None
+                raise _as_told(child) from None
             if time.monotonic() > deadline:
                 raise ProcessError(f"the {child.name} does not answer at {url}: {error}") from None
             time.sleep(_BEAT_S)
 
 
-def _as_told(child: Child) -> str:
-    """Give a child's own error line, without the program's name in front of it."""
-    return f"the {child.name} did not start: {child.last_words().removeprefix('tailsight: ')}"
+def _as_told(child: Child) -> ProcessError:
+    """Make an error of a child's own error line, without the program's name in front of it."""
+    exit_code = child.outcome()
+    return ProcessError(f"the {child.name} did not start: {child.last_words().removeprefix('tailsight: ')}", exit_code)

@@ -86,9 +86,9 @@ def test_up_says_when_its_port_is_taken(up_options):
         with running(*up_options, stderr=subprocess.PIPE) as process:
             with process.stderr:
                 message = process.stderr.read()
-            assert process.wait(STOP_PATIENCE_S) == 4
-    assert "--http-port" in message.splitlines()[-1]
-    assert "Traceback" not in message
+            assert process.wait(STOP_PATIENCE_S) == 2
+    [line] = message.splitlines()
+    assert "--http-port" in line
 
 
 def test_the_headless_demo_reports_and_exits_0():

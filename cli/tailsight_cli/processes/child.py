@@ -21,7 +21,14 @@ _LAST_WORDS = 20
 
 
 class ProcessError(Exception):
-    """A child process could not start, or broke down. Its text is one line for the user."""
+    """A child process could not start, or broke down. Its text is one line for the user.
+
+    `exit_code` is the child's own, where it ended by itself; None where it did not.
+    """
+
+    def __init__(self, message: str, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True, slots=True)
