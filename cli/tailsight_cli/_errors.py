@@ -40,13 +40,11 @@ def explain(error: BaseException) -> tuple[int, str]:
 
     The packages are imported here, because a bare installation has none of them and fails before it gets here.
     """
-    from tailsight_analysis import AnalysisError, NoSpansError, NotEnoughDataError, StorageError
+    from tailsight_analysis import AnalysisError, NotEnoughDataError, StorageError
     from tailsight_storage import InvalidDsnError
 
     if isinstance(error, CommandError):
         return error.exit_code, str(error)
-    if isinstance(error, NoSpansError):
-        return NOT_ENOUGH_DATA, f"{error}; {_where_to_look()}"
     if isinstance(error, NotEnoughDataError):
         return NOT_ENOUGH_DATA, f"{error}; widen the window with --since or --all-time, or lower --quantile"
     if isinstance(error, (AnalysisError, InvalidDsnError)):
@@ -70,10 +68,3 @@ def wants_traceback() -> bool:
 def one_line(text: str) -> str:
     """Put a message on one line."""
     return " ".join(text.split())
-
-
-def _where_to_look() -> str:
-    return (
-        "check the filters, look further with --since 24h or --all-time, or send data: "
-        "`tailsight demo`, `tailsight import FILE`, or an OTLP exporter pointed at a collector"
-    )

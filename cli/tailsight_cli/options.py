@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import click
 
 from tailsight_analysis import Filters, NoSpansError, Store, Window, connect, whole_time
+from tailsight_cli._errors import NOT_ENOUGH_DATA, CommandError
+from tailsight_cli.nothing_found import way_out
 from tailsight_storage import DEFAULT_STORE, STORE_ENV
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -61,8 +63,11 @@ def reading_options(command: Callable[..., None]) -> Callable[..., None]:
         with connect(asked["store"]) as store:
             if window is None and not asked["all_time"] and not filters.run:
                 window = Window.last()
-            window = window or _whole_time(store, filters.run)
-            command(Question(store, window, filters, asked["as_json"]), **given)
+            try:
+                window = window or _whole_time(store, filters.run)
+                command(Question(store, window, filters, asked["as_json"]), **given)
+            except NoSpansError as error:
+                raise CommandError(f"{error}; {way_out(store, filters)}", NOT_ENOUGH_DATA) from error
 
     decorated = click.option("--json", "as_json", is_flag=True, help="Answer in JSON with stable keys.")(with_question)
     decorated = store_option(decorated)

@@ -59,3 +59,25 @@ def test_a_reader_that_leaves_early_is_no_error(collector):
     done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.strip() in ("0", "3", "141")
     assert done.stderr.count("\n") <= 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (("--since", "2001-01-01", "--until", "2001-01-02"), ("the store holds spans of",)),
+        (("--run", "nosuch"), ("no span has run=nosuch", "there are:")),
+        (("--all-time", "--service", "nosuch"), ("no span has service=nosuch", "demo-inference")),
+    ],
+)
+def test_a_question_that_finds_nothing_says_what_there_is(tmp_path, asked, words):
+    store = f"chdb://{tmp_path}/data"
+    assert tailsight("import", SAMPLE, "--store", store).returncode == 0
+    one_line(tailsight("breakdown", *asked, "--store", store), 3, *words)
+
+
+def test_an_empty_store_says_how_to_send_data(tmp_path):
+    store = f"chdb://{tmp_path}/data"
+    empty = tmp_path / "empty.json"
+    empty.write_text('{"resourceSpans": []}')
+    assert tailsight("import", empty, "--store", store).returncode == 0
+    one_line(tailsight("breakdown", "--all-time", "--store", store), 3, "store is empty", "tailsight demo")
