@@ -53,6 +53,7 @@ class Stack:
         self._arguments = ["--host", ports.host, "--http-port", str(ports.http), "--sql-port", str(ports.sql)]
         if data is not None:
             self._arguments += ["--data", str(data)]
+        self._written_store = store or ""
         if store is not None:
             self._arguments += ["--store", store]
         self._cleanup = ExitStack()
@@ -64,9 +65,10 @@ class Stack:
 
     def __enter__(self) -> Self:
         with ExitStack() as cleanup:
-            collector = self._child("collector", "tailsight_cli.main", ["collector", *self._arguments], cleanup)
+            collector = self._child("collector", "tailsight_cli.main", ["collector", *self._arguments], "", cleanup)
             facts = self._first_facts(collector)
-            self.otlp_url, self.store = str(facts["otlp_url"]), str(facts["store"])
+            # with a server behind it the collector has no SQL port: readers ask that server
+            self.otlp_url, self.store = str(facts["otlp_url"]), str(facts["store"]) or self._written_store
             _await_answer(f"{self.otlp_url}/healthz", collector)
             self._cleanup = cleanup.pop_all()
         return self
@@ -81,8 +83,8 @@ class Stack:
     def start_dashboard(self) -> None:
         """Start the dashboard over this stack's store, and return when it answers."""
         host, port = self._ports.host, self._ports.dashboard
-        arguments = ["dashboard", "--host", host, "--port", str(port), "--store", self.store]
-        child = self._child("dashboard", "tailsight_cli.main", arguments, self._cleanup)
+        arguments = ["dashboard", "--host", host, "--port", str(port)]
+        child = self._child("dashboard", "tailsight_cli.main", arguments, self.store, self._cleanup)
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         _await_answer(f"{url}/_stcore/health", child)
         self.dashboard_url = url
@@ -107,7 +109,7 @@ class Stack:
             if event.facts is None:
                 raise ProcessError(f"the {event.child.name} has ended: {event.child.last_words()}")
 
-    def _child(self, name: str, module: str, arguments: list[str], cleanup: ExitStack) -> Child:
+    def _child(self, name: str, module: str, arguments: list[str], store: str, cleanup: ExitStack) -> Child:
         child = Child(
             name,
             module,
@@ -115,7 +117,7 @@ class Stack:
             self.events,
             on_words=lambda line: self._forward(name, line),
             stop_patience_s=STOP_PATIENCE_S,
-            environment=_without_store(),
+            environment=_environment(store),
         )
         cleanup.callback(child.stop)
         self._children.append(child)
@@ -136,9 +138,10 @@ class Stack:
         return event.facts
 
 
-def _without_store() -> dict[str, str]:
-    """Leave TAILSIGHT_STORE out: it may name the store of other readers, and this stack has its own."""
-    return {name: value for name, value in os.environ.items() if name != STORE_ENV}
+def _environment(store: str) -> dict[str, str]:
+    """Give a child this stack's store, if any, in place of what TAILSIGHT_STORE names for others."""
+    others = {name: value for name, value in os.environ.items() if name != STORE_ENV}
+    return others | ({STORE_ENV: store} if store else {})
 
 
 def _await_answer(url: str, child: Child) -> None:

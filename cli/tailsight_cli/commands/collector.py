@@ -108,7 +108,7 @@ def command(
     with collector_errors():
         settings = CollectorSettings.of(
             data=data,
-            store=store or _store_from_environment(host, sql_port),
+            store=store or store_from_environment(host, sql_port),
             host=host,
             http_port=http_port,
             sql_port=sql_port,
@@ -119,7 +119,7 @@ def command(
         run(settings, _tell_parent if lifeline else announce)
 
 
-def _store_from_environment(host: str, sql_port: int) -> str | None:
+def store_from_environment(host: str, sql_port: int) -> str | None:
     """Read TAILSIGHT_STORE, unless it names this collector's own SQL port: that is how readers reach us."""
     text = os.environ.get(STORE_ENV)
     if not text:

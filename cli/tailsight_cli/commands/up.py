@@ -7,11 +7,17 @@ from pathlib import Path
 import click
 
 from tailsight_cli._collecting import collector_errors
-from tailsight_cli.commands.collector import data_option, listening_options, write_store_option
+from tailsight_cli.commands.collector import (
+    data_option,
+    listening_options,
+    store_from_environment,
+    write_store_option,
+)
 from tailsight_cli.ports import require_free
 from tailsight_cli.signals import sigterm_interrupts
 from tailsight_cli.stack import Ports, Stack
 from tailsight_dashboard.launch import DEFAULT_PORT
+from tailsight_storage import parse_dsn
 
 _HELP = """Start the collector with its embedded store, and the dashboard over it, until Ctrl-C.
 
@@ -39,6 +45,7 @@ def command(
     """Start everything and wait."""
     require_free(host, dashboard_port, "--dashboard-port")
     ports = Ports(host, http_port, sql_port, dashboard_port)
+    store = store or store_from_environment(host, sql_port)
     with (
         collector_errors(),
         sigterm_interrupts(),
@@ -47,7 +54,7 @@ def command(
         stack.start_dashboard()
         click.echo(f"dashboard  {stack.dashboard_url}")
         click.echo(f"OTLP/HTTP  {stack.otlp_url}/v1/traces")
-        click.echo(f"store      {stack.store}")
+        click.echo(f"store      {parse_dsn(stack.store)}")  # without a password
         click.echo("Ctrl-C stops.")
         stack.wait()
 
