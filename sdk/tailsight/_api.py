@@ -1,17 +1,21 @@
 """stage() and request(): what users write."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, TypeVar, overload
 
 from opentelemetry.context import Context
 
+from . import attributes as keys
+from ._core import FRESH, Prepared
 from ._guard import caught, warn_once
 from ._span import Span, new_span
-from ._values import text
+from ._values import Value, text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MAX_NAME_LENGTH = 1024
+_MAX_UNIX_SECONDS = 2**33  # the year 2242: more is no number of seconds
 
 
 @overload
@@ -46,8 +50,8 @@ def stage(stage: Any, *, name: str | None = None) -> Any:
     else:
         span._stage = text(stage, _MAX_NAME_LENGTH)
     span._name = name if name is None or type(name) is str else text(name, _MAX_NAME_LENGTH)
-    span._base = span._trace = span._attributes = span._token = None
-    span._reused = span._entered = False
+    span._attributes = span._trace = span._reuse_of = span._prepared = None
+    span._state = FRESH
     return span
 
 
@@ -62,7 +66,7 @@ def _stage_without_parentheses(function: F) -> F:
             name,
             name,
         )
-        return new_span(name, None, None)(function)
+        return new_span(name, None)(function)
     except Exception as error:
         caught("stage", error)
         return function
@@ -73,22 +77,72 @@ def request(name: F, /) -> F: ...
 
 
 @overload
-def request(name: str | None = None, *, context: Context | None = None) -> Span: ...
+def request(
+    name: str | None = None,
+    *,
+    context: Context | None = None,
+    intended_start: float | datetime | None = None,
+    deadline_ms: float | None = None,
+) -> Span: ...
 
 
-def request(name: Any = None, *, context: Context | None = None) -> Any:
+def request(
+    name: Any = None,
+    *,
+    context: Context | None = None,
+    intended_start: float | datetime | None = None,
+    deadline_ms: float | None = None,
+) -> Any:
     """Measure one unit of work as its caller sees it: as a context manager, or as a decorator (parentheses optional).
 
     `name` is the span's name: by default "request", or the decorated function's qualified name. `context` is the
     OpenTelemetry context that it continues, such as extract() returns; by default the current one. With a parent in
-    another process its kind is SERVER, otherwise INTERNAL. Never raises.
+    another process its kind is SERVER, otherwise INTERNAL.
+
+    `intended_start` is when the work should have begun: Unix seconds as time.time() returns them, or a datetime with a
+    time zone. A load generator, a scheduler or a camera knows it; without it, time that a request waited
+    before it could begin is missing from every figure ("coordinated omission"). `deadline_ms` is how long it may take:
+    one that takes longer is always kept. Never raises.
     """
+    prepared = None
+    if context is not None or intended_start is not None or deadline_ms is not None:
+        prepared = _prepared(context, intended_start, deadline_ms)
     if name is None or type(name) is str:
-        return new_span(None, name, context)
+        return new_span(None, name, prepared)
     try:
         if callable(name) and not isinstance(name, str):
-            return new_span(None, None, None)(name)
-        return new_span(None, text(name, _MAX_NAME_LENGTH), context)
+            return new_span(None, None)(name)
+        return new_span(None, text(name, _MAX_NAME_LENGTH), prepared)
     except Exception as error:
         caught("request", error)
-        return new_span(None, None, None)
+        return new_span(None, None)
+
+
+def _prepared(context: Context | None, intended_start: object, deadline_ms: object) -> Prepared | None:
+    try:
+        attributes: dict[str, Value] = {}
+        if intended_start is not None:
+            seconds = intended_start.timestamp() if isinstance(intended_start, datetime) else intended_start
+            if isinstance(seconds, int | float) and 0 < seconds < _MAX_UNIX_SECONDS:
+                attributes[keys.INTENDED_START_UNIX_NANO] = int(seconds * 1_000_000_000)
+            else:
+                _warn_of("intended_start", intended_start, "Unix seconds (time.time()) or a datetime")
+        if deadline_ms is not None:
+            if isinstance(deadline_ms, int | float) and deadline_ms > 0:
+                attributes[keys.DEADLINE_MS] = deadline_ms
+            else:
+                _warn_of("deadline_ms", deadline_ms, "a number of milliseconds over 0")
+        return Prepared(context, attributes or None)
+    except Exception as error:
+        caught("request", error)
+        return None
+
+
+def _warn_of(option: str, value: object, expected: str) -> None:
+    warn_once(
+        ("request", option),
+        "request(%s=%s) is ignored: expected %s",
+        option,
+        text(repr(value), 100),
+        expected,
+    )

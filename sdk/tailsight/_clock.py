@@ -1,32 +1,31 @@
 """Time stamps that never run backwards, and the anchor that places them on the wall clock.
 
 Spans are stamped with a monotonic clock, so that a step of the wall clock never makes a negative or absurd duration.
-One anchor (wall minus monotonic) turns stamps into Unix time. It is renewed now and then, because the two clocks drift
-apart; each trace keeps the anchor it began with, so that its spans stay consistent with each other.
+One anchor (wall minus monotonic) turns stamps into Unix time. Each trace begins with a look at it, and renews it if the
+clocks have moved apart; each trace keeps the anchor it began with, so that its spans stay consistent with each other.
 """
 
 import time
 from collections.abc import Callable
 
-ANCHOR_RENEWAL_NS = 30_000_000_000
+ANCHOR_TOLERANCE_NS = 100_000
 _ANCHOR_ATTEMPTS = 5
 
 
 class Clock:
     """A monotonic clock with an anchor on the wall clock. All values are nanoseconds."""
 
-    __slots__ = ("_renewed_at", "_renewed_at_wall", "_wall", "anchor_ns", "now")
+    __slots__ = ("_wall", "anchor_ns", "now")
 
     def __init__(self, now: Callable[[], int] = time.perf_counter_ns, wall: Callable[[], int] = time.time_ns) -> None:
         self.now = now
         self._wall = wall
         self.anchor_ns = 0
-        self._renewed_at = self._renewed_at_wall = 0
         self.renew()
 
     def renew(self) -> None:
         """Read both clocks again. The reading that took the least time is the one least disturbed by the scheduler."""
-        best_width, anchor, wall = None, 0, 0
+        best_width, anchor = None, 0
         for _ in range(_ANCHOR_ATTEMPTS):
             before = self.now()
             wall = self._wall()
@@ -34,13 +33,13 @@ class Clock:
             if best_width is None or after - before < best_width:
                 best_width, anchor = after - before, wall - (before + after) // 2
         self.anchor_ns = anchor
-        self._renewed_at, self._renewed_at_wall = self.now(), wall
 
-    def renew_if_due(self) -> None:
-        """Renew an anchor older than ANCHOR_RENEWAL_NS. The sender calls this, never the hot path.
+    def fresh_anchor_ns(self) -> int:
+        """Return the anchor, renewed if it is off by more than ANCHOR_TOLERANCE_NS.
 
-        By the wall clock as well: the monotonic one may stand still while the machine sleeps.
+        The wall clock was set, or slewed, or the machine slept; or this thread was interrupted between two readings.
         """
-        by_wall = abs(self._wall() - self._renewed_at_wall)
-        if max(self.now() - self._renewed_at, by_wall) >= ANCHOR_RENEWAL_NS:
+        off = self._wall() - self.now() - self.anchor_ns
+        if not -ANCHOR_TOLERANCE_NS < off < ANCHOR_TOLERANCE_NS:
             self.renew()
+        return self.anchor_ns

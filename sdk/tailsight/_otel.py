@@ -17,13 +17,13 @@ SPAN_KEY: str = next(iter(trace_api.set_span_in_context(trace_api.INVALID_SPAN, 
 
 get_current: Callable[[], Context]
 attach: Callable[[Context], Token[Context]]
-_detach: Callable[[Token[Context]], Any]
+reset: Callable[[Token[Context]], Any]
 
 _variable = getattr(getattr(context_api, "_RUNTIME_CONTEXT", None), "_current_context", None)
 if isinstance(_variable, ContextVar):
-    get_current, attach, _detach = _variable.get, _variable.set, _variable.reset
+    get_current, attach, reset = _variable.get, _variable.set, _variable.reset
 else:
-    get_current, attach, _detach = context_api.get_current, context_api.attach, context_api.detach
+    get_current, attach, reset = context_api.get_current, context_api.attach, context_api.detach
 
 
 def detach(token: Token[Context]) -> None:
@@ -33,12 +33,12 @@ def detach(token: Token[Context]) -> None:
     context never saw our span.
     """
     try:  # noqa: SIM105  contextlib.suppress costs more than the rest of a span
-        _detach(token)
+        reset(token)
     except ValueError:
         pass
 
 
-def with_span(context: Context, span: trace_api.Span) -> Context:
+def with_span(context: Context, span: object) -> Context:
     """Return `context` with `span` as its current span, and everything else that it holds."""
     values = dict(context)
     values[SPAN_KEY] = span

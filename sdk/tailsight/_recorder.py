@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ._clock import Clock
 from ._ids import Ids
 from ._options import DEFAULT_MAX_ATTRIBUTES, DEFAULT_MAX_EVENTS, DEFAULT_MAX_VALUE_LENGTH, Settings
+from ._sampling import TailSampler
 
 Push = Callable[[bytes, int], None]
 """Takes a packed batch and its number of spans. Must not block and must not raise."""
@@ -32,9 +33,27 @@ class Limits:
 class Recorder:
     """Everything that recording needs, in slots, since the hot path reads it."""
 
-    __slots__ = ("clock", "enabled", "limits", "new_span_id", "new_trace_id", "now", "push")
+    __slots__ = (
+        "clock",
+        "enabled",
+        "limits",
+        "new_span_id",
+        "new_trace_id",
+        "now",
+        "push",
+        "sampler",
+    )
 
-    def __init__(self, *, clock: Clock, ids: Ids, limits: Limits, push: Push, enabled: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        ids: Ids,
+        limits: Limits,
+        push: Push,
+        enabled: bool = True,
+        sampler: TailSampler | None = None,
+    ) -> None:
         self.clock = clock
         self.now = clock.now
         self.new_span_id = ids.span_id
@@ -42,6 +61,7 @@ class Recorder:
         self.limits = limits
         self.push = push
         self.enabled = enabled
+        self.sampler = sampler  # None: everything is kept
 
 
 def discard(packed: bytes, spans: int) -> None:

@@ -143,7 +143,7 @@ class Sender:
             try:
                 self._hurry.get(timeout=min(left, _RENEWAL_S))
             except Empty:
-                self._renew_clock_if_due()
+                pass
         if not also_at_exit:
             return False
         deadline = self._deadline
@@ -168,14 +168,11 @@ class Sender:
 
     def _run(self) -> None:
         token = attach(suppressed())  # our own requests must not become spans of the application
-        due = self._clock.renew
         try:
             while True:
                 closing = self._closing
                 flushes = self._taken_flushes()
                 try:
-                    due()
-                    due = self._clock.renew_if_due
                     self._drain()
                 except Exception as error:
                     caught("the sender", error)
@@ -208,12 +205,6 @@ class Sender:
                 self._wake.get_nowait()
         except Empty:
             pass
-
-    def _renew_clock_if_due(self) -> None:
-        try:
-            self._clock.renew_if_due()
-        except Exception as error:
-            caught("renewing the clock", error)
 
     def _drain(self) -> None:
         """Send until the backlog is empty."""

@@ -1,11 +1,9 @@
-"""The span: the hot path. It is what `with tailsight.stage(…) as s` gives, and a real OpenTelemetry span.
+"""The span: what `with tailsight.stage(…) as s` gives, and a real OpenTelemetry span.
 
-Everything here runs in the middle of the user's work. So: slots, no locks, one object per span, and each entry point
-has its own try/except (free until something is raised), because nothing of ours may reach the application.
+The hot path is in _core.py; here is everything that does not happen to every span.
 """
 
 from collections.abc import Callable, Mapping
-from contextvars import Token
 from functools import partial
 from threading import get_ident
 from types import TracebackType
@@ -18,124 +16,29 @@ from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 from opentelemetry.util import types as otel_types
 
 from . import _decorate
+from . import attributes as keys
+from ._core import ENTERED, FRESH, PREPARED, SHARED, Core, Prepared
 from ._details import Details, describe_end
 from ._guard import caught
 from ._otel import SPAN_KEY, attach, detach, get_current, with_span
-from ._record import KIND_INTERNAL, KIND_SERVER
+from ._record import KIND_SERVER, STATUS_ERROR
 from ._recorder import Recorder, current
-from ._trace import MAX_WAITING_SPANS, SAMPLED, Trace
-from ._values import FIXED_SIZE, Value, clean, text
+from ._trace import SAMPLED, WAITING_VALUES, Trace
+from ._values import Value, clean, text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-REQUEST_NAME = "request"
 
-
-class Span(trace_api.Span):
+class Span(Core, trace_api.Span):
     """One execution of a stage, or one request. Made by stage() and request(); works once entered.
 
     It is OpenTelemetry's current span while it is open, so what other instrumentation sets on the current span is
     recorded here. No method raises, and none does anything before the span is entered or after it has ended.
     """
 
-    __slots__ = (
-        "_attributes",
-        "_base",
-        "_details",
-        "_entered",
-        "_id",
-        "_name",
-        "_parent_id",
-        "_parent_is_remote",
-        "_reuse_of",
-        "_reused",
-        "_span_context",
-        "_stage",
-        "_start",
-        "_token",
-        "_trace",
-    )
+    __slots__ = ()
 
-    _stage: str | None  # None: a request
-    _name: str | None  # None: called as its stage
-    _base: Context | None  # None: whatever is current
-    _trace: Trace | None  # None: not entered, or not recorded
-    _attributes: dict[str, Value] | None  # None: not open
-    _token: Token[Context] | None
-    _entered: bool  # perhaps in vain: there was nothing to record
-    _reused: bool
-    # From here on: set when it is entered.
-    _id: int
-    _parent_id: int
-    _parent_is_remote: bool
-    _start: int
-    _details: Details | None
-    _span_context: SpanContext | None
-    _reuse_of: "Span"
-
-    # --- entering and leaving ---------------------------------------------------------------------------------------
-
-    def __enter__(self) -> Self:
-        before: Context | None = None
-        try:
-            recorder = current.recorder or current.get()
-            if recorder is None or not recorder.enabled:
-                return self
-            # No call between these two lines: CPython switches threads after calls, and only one may be the first.
-            if self._entered:
-                return self._enter_again()
-            self._entered = True
-            before = get_current()
-            base = self._base
-            context = before if base is None else base
-            parent = context.get(SPAN_KEY)
-            if type(parent) is Span and (trace := parent._trace) is not None and trace.recorder is recorder:
-                # Of a shared object each entry is current, recorded or not: its exit must not end the one around it.
-                if trace.records is None and base is None and getattr(self, "_reuse_of", None) is None:
-                    self._entered = False
-                    return self
-                self._id = recorder.new_span_id() or 1
-                self._parent_id = parent._id
-                self._parent_is_remote = False
-            else:
-                begun = self._begin_trace(recorder, parent)
-                if begun is None:
-                    self._entered = False
-                    return self
-                trace = begun
-            self._trace = trace
-            self._details = self._span_context = None
-            if trace.records is not None:
-                self._attributes = {}
-            # Nothing but the span key, or nothing? One key may be a foreign one, which must be kept.
-            alone = len(context) == (parent is not None)
-            entered = Context({SPAN_KEY: self}) if alone else with_span(context, self)
-            self._start = recorder.now()  # before it is current: whatever happens then, it can be closed
-            self._token = attach(entered)
-        except Exception as error:
-            if before is not None:
-                self._leave(before)
-            caught("entering a span", error)
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        token: Token[Context] | None = None
-        try:
-            if self._reused:
-                return self._exit_again(exc)
-            token = self._token
-            if token is not None:
-                self._token = None
-                try:
-                    self._close(exc)
-                finally:  # whatever happens, the application must not go on inside our span
-                    detach(token)
-        except Exception as error:
-            if token is not None:
-                self._leave(getattr(token, "old_value", None))
-            caught("leaving a span", error)
+    # --- entering and leaving, beside Core's hot path ---------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -147,7 +50,9 @@ class Span(trace_api.Span):
 
     def __call__(self, function: F) -> F:
         """Decorate a function, coroutine function, generator function or async generator function."""
-        return _decorate.decorate(function, lambda name: partial(new_span, self._stage, self._name or name, self._base))
+        return _decorate.decorate(
+            function, lambda name: partial(new_span, self._stage, self._name or name, self._prepared)
+        )
 
     def suspend(self) -> Context | None:
         """Stop being current, without ending: a generator yields. Return what resume() needs, None if nothing."""
@@ -166,55 +71,46 @@ class Span(trace_api.Span):
 
     def _close(self, exc: BaseException | None) -> None:
         """End, with the exception that ended the work if there was one. A second time does nothing."""
-        attributes, trace = self._attributes, self._trace
-        if attributes is None or trace is None or trace.records is None:
+        attributes = self._attributes
+        if attributes is None:
             return
-        end = trace.recorder.now()
+        trace: Trace = self._trace  # type: ignore[assignment]  # an open span has a trace
+        now = trace.now
+        end = now()
         if exc is not None:
             self._end_with(exc, end, attributes)
         self._attributes = None
         details = self._details
-        stage = self._stage
+        extra = None
+        if details is not None:
+            extra = details.packed()
+            if details.status == STATUS_ERROR:
+                trace.failed = True
         record = (
-            self._name or stage or REQUEST_NAME,
-            stage,
-            KIND_SERVER if self._parent_is_remote and stage is None else KIND_INTERNAL,
-            self._parent_is_remote,
+            self._name,
+            self._stage,
             self._id,
             self._parent_id,
             self._start,
             end,
             get_ident(),
             attributes,
-            None if details is None else details.packed(),
+            extra,
         )
-        trace.records.append(record)  # in one line, see Trace.hand_on()
-        if trace.local_root_id == self._id:
-            trace.ended = True
-            trace.hand_on()
-        elif trace.ended or len(trace.records) >= MAX_WAITING_SPANS:
+        if trace.records is None:  # the sampler dropped the request in the meantime
+            return
+        trace.records.extend(record)  # no call between this line and the one above, see Trace.hand_on()
+        if trace.entry_id == self._id or trace.ended or len(trace.records) >= WAITING_VALUES:
+            self._was_recorded(trace, end, attributes)
+
+    def _was_recorded(self, trace: Trace, end: int, attributes: dict[str, Value]) -> None:
+        """Go on with a record that does not just wait for the end of its request."""
+        if trace.entry_id == self._id:
+            trace.entry_ended(self._name or self._stage or "", end - self._start, attributes.get(keys.DEADLINE_MS))
+        else:
             trace.hand_on()
 
     # --- what can be recorded ---------------------------------------------------------------------------------------
-
-    def set(self, key: str, value: object) -> None:
-        """Set an attribute: text, bool, int, float, bytes, None, lists and dicts of those; of others, str(value)."""
-        attributes = self._attributes
-        if attributes is None:
-            return
-        try:
-            limits = self._trace.recorder.limits  # type: ignore[union-attr]  # an open span has a trace
-            kind = type(value)
-            if kind not in FIXED_SIZE and (kind is not str or len(value) > limits.value_length):  # type: ignore[arg-type]
-                value = clean(value, limits.value_length)
-            if type(key) is not str:
-                key = text(key, limits.value_length)
-            if not key or (len(attributes) >= limits.attributes and key not in attributes):
-                self._more().dropped_attributes += 1
-                return
-            attributes[key] = value  # type: ignore[assignment]  # clean, or of a type that needs no cleaning
-        except Exception as error:
-            caught("setting an attribute", error)
 
     def record_exception(
         self,
@@ -313,8 +209,54 @@ class Span(trace_api.Span):
 
     # --- off the hot path -------------------------------------------------------------------------------------------
 
+    def _enter_specially(self) -> Self:
+        """Enter an object that is not fresh: one that was entered before, or a request with a context of its own."""
+        if self._state != PREPARED:
+            again = new_span(self._stage, self._name, self._prepared)
+            again._reuse_of = self
+            self._state = SHARED
+            return again.__enter__()  # type: ignore[return-value]  # Self is Span, there are no subclasses
+        self._state = ENTERED
+        self._token = None
+        before = get_current()
+        base = self._prepared.context if self._prepared is not None else None
+        return self._enter_first(before, (before if base is None else base).get(SPAN_KEY))
+
+    def _enter_first(self, before: Context, parent: object) -> Self:
+        """Enter where the parent is foreign, of another process, or missing; or where something was prepared."""
+        recorder = current.recorder or current.get()
+        prepared = self._prepared
+        base = before if prepared is None or prepared.context is None else prepared.context
+        if recorder is None or not recorder.enabled:
+            return self._not_entered()
+        if type(parent) is Span and (trace := parent._trace) is not None and trace.recorder is recorder:
+            # Of a shared object each entry is current, recorded or not: its exit must not end the one around it.
+            if trace.records is None and base is before and self._reuse_of is None:
+                return self._not_entered()
+            self._id = recorder.new_span_id()
+            self._parent_id = parent._id
+        else:
+            begun = self._begin_trace(recorder, parent)
+            if begun is None:
+                return self._not_entered()
+            trace = begun
+        self._trace = trace
+        self._details = self._span_context = None
+        if trace.records is not None:
+            self._attributes = {} if prepared is None or prepared.attributes is None else prepared.attributes.copy()
+        # Nothing but the span key, or nothing? One key may be a foreign one, which must be kept.
+        alone = len(base) == (parent is not None)
+        entered = Context({SPAN_KEY: self}) if alone else with_span(base, self)
+        self._start = recorder.now()
+        self._token = attach(entered)
+        return self
+
+    def _not_entered(self) -> Self:
+        self._state = FRESH if self._prepared is None else PREPARED
+        return self
+
     def _begin_trace(self, recorder: Recorder, parent: object) -> Trace | None:
-        """Begin the trace's part in this process. The parent is foreign, remote, of another process, or missing."""
+        """Begin the trace's part in this process."""
         above = None
         if parent is not None and isinstance(parent, trace_api.Span):
             above = parent.get_span_context()
@@ -327,9 +269,13 @@ class Span(trace_api.Span):
         if trace.records is None and self._stage is not None:
             return None  # the caller decided not to sample: a stage costs nothing then, and leaves no mark
         # A request that is not sampled becomes current all the same: what it sends on must name a new parent id.
-        self._id = trace.local_root_id = recorder.new_span_id() or 1
-        self._parent_id = 0 if above is None else above.span_id
-        self._parent_is_remote = above is not None and above.is_remote
+        self._id = trace.entry_id = recorder.new_span_id()
+        self._parent_id = 0
+        if above is not None:
+            self._parent_id = above.span_id
+            trace.entry_is_remote = above.is_remote
+            if above.is_remote and self._stage is None:
+                trace.entry_kind = KIND_SERVER
         return trace
 
     def _leave(self, before: object) -> None:
@@ -346,6 +292,16 @@ class Span(trace_api.Span):
         if details is None:
             details = self._details = Details()
         return details
+
+    def _set_cleaned(self, key: object, value: object, attributes: dict[str, Value]) -> None:
+        """Set what set() could not take as it is."""
+        limits = self._trace.recorder.limits  # type: ignore[union-attr]  # an open span has a trace
+        if type(key) is not str:
+            key = text(key, limits.value_length)
+        if len(attributes) >= limits.attributes and key not in attributes:
+            self._more().dropped_attributes += 1
+            return
+        attributes[key] = clean(value, limits.value_length)
 
     def _stamp(self, unix_ns: int | None) -> int:
         trace = self._trace
@@ -364,29 +320,22 @@ class Span(trace_api.Span):
         except Exception as error:
             caught("recording how a span ended", error)
 
-    def _enter_again(self) -> Self:
-        """Enter an object that was entered before, perhaps by another thread that is still inside: a fresh span."""
-        again = new_span(self._stage, self._name, self._base)
-        again._reuse_of = self
-        self._reused = True
-        return again.__enter__()  # type: ignore[return-value]  # mypy: Self is Span, there are no subclasses
-
     def _exit_again(self, exc: BaseException | None) -> None:
         """Leave an object that several spans share: the current context tells which of them ends here."""
         span = get_current().get(SPAN_KEY)
-        if type(span) is Span and (span is self or getattr(span, "_reuse_of", None) is self):
+        if type(span) is Span and (span is self or span._reuse_of is self):
             token, span._token = span._token, None
             span._close(exc)
             if token is not None:
                 detach(token)
 
 
-def new_span(stage: str | None, name: str | None, base: Context | None) -> Span:
+def new_span(stage: str | None, name: str | None, prepared: Prepared | None = None) -> Span:
     """Make a span that has not begun."""
     span = Span()
     span._stage = stage
     span._name = name
-    span._base = base
-    span._trace = span._attributes = span._token = None
-    span._reused = span._entered = False
+    span._attributes = span._trace = span._reuse_of = None
+    span._prepared = prepared
+    span._state = FRESH if prepared is None else PREPARED
     return span

@@ -32,6 +32,9 @@ INTENDED_START_UNIX_NANO: Final = "tailsight.intended_start_unix_nano"
 THREAD_ID: Final = "thread.id"
 CANCELLED: Final = "tailsight.cancelled"  # true: the work was cancelled from outside; not an error of the stage
 
+SAMPLING_WEIGHT: Final = "tailsight.sampling.weight"  # of a kept request: for how many it stands; absent means 1
+SAMPLING_REASON: Final = "tailsight.sampling.reason"  # why it was kept: error, slow, deadline or rate
+
 # --- span, streams --------------------------------------------------------------------------------------------------
 TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"  # seconds
 STREAM_ITEMS: Final = "tailsight.stream.items"

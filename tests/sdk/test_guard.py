@@ -12,6 +12,7 @@ from sdk.fake_collector import FakeCollector
 
 import tailsight
 from tailsight import (
+    _core,
     _decorate,
     _details,
     _guard,
@@ -92,6 +93,12 @@ def application() -> list[Any]:
 EXPECTED = [7, [1, 2], [1, 2], dict]
 
 INTERNALS: list[tuple[Any, str]] = [
+    (_core, "attach"),
+    (_core, "get_current"),
+    (_core, "with_span"),
+    (_core, "get_ident"),
+    (_core, "reset"),
+    (_core, "Context"),
     (_span, "attach"),
     (_span, "detach"),
     (_span, "get_current"),
@@ -109,7 +116,10 @@ INTERNALS: list[tuple[Any, str]] = [
     (_span.Span, "_more"),
     (_span.Span, "_stamp"),
     (_span.Span, "_end_with"),
-    (_span.Span, "_enter_again"),
+    (_span.Span, "_enter_specially"),
+    (_span.Span, "_enter_first"),
+    (_span.Span, "_was_recorded"),
+    (_span.Span, "_set_cleaned"),
     (_span.Span, "_exit_again"),
     (_span.Span, "suspend"),
     (_span.Span, "resume"),
@@ -123,6 +133,7 @@ INTERNALS: list[tuple[Any, str]] = [
     (_details, "text"),
     (_values, "text"),
     (_trace.Trace, "hand_on"),
+    (_trace.Trace, "entry_ended"),
     (_record, "dump"),
     (_record, "load"),
     (_otlp, "spans"),
@@ -147,7 +158,7 @@ INTERNALS: list[tuple[Any, str]] = [
     (_decorate, "_async_generator"),
     (Backlog, "add"),
     (Backlog, "take"),
-    (Clock, "renew_if_due"),
+    (Clock, "fresh_anchor_ns"),
     (Delivery, "deliver"),
     (Sender, "push"),
     (Sender, "flush"),
@@ -207,7 +218,7 @@ def test_an_internal_error_is_logged_once_and_counted(
         raise InjectedError
 
     tailsight.configure(endpoint=collector.url)
-    monkeypatch.setattr(_span, "get_current", fail)
+    monkeypatch.setattr(_core, "get_current", fail)
     for _ in range(10):
         with tailsight.stage("compute"):
             pass
@@ -229,7 +240,7 @@ def test_a_log_handler_that_uses_the_sdk_does_not_recurse(monkeypatch: pytest.Mo
     emitted: list[str] = []
     handler = Handler()
     _guard.logger.addHandler(handler)
-    monkeypatch.setattr(_span, "get_current", fail)
+    monkeypatch.setattr(_core, "get_current", fail)
     try:
         with tailsight.stage("compute"):
             pass

@@ -20,14 +20,14 @@ from sdk.fake_collector import FakeCollector, Reply
 
 import tailsight
 from tailsight import _decorate, _delivery, _http, _otlp, _parse, _runtime, _sender, _trace
-from tailsight._clock import ANCHOR_RENEWAL_NS
+from tailsight._clock import ANCHOR_TOLERANCE_NS
 from tailsight._delivery import Delivery, RetryPolicy
 from tailsight._options import resolve
 from tailsight._record import SpanRecord
 from tailsight._recorder import current
 from tailsight._stats import Counters, DropReason
 from tailsight._values import clean
-from tailsight.testing import Capture, FakeClock
+from tailsight.testing import Capture, FakeClock, capture
 
 pytestmark = pytest.mark.usefixtures("no_internal_errors")
 
@@ -437,31 +437,18 @@ def test_an_exit_that_means_success_is_no_error(captured: Capture, code: Any, st
     assert captured.spans[0].status == status
 
 
-def test_the_clock_is_renewed_when_only_the_wall_clock_moved_on() -> None:
-    for step in (ANCHOR_RENEWAL_NS, -ANCHOR_RENEWAL_NS):
-        clock = FakeClock(unix_ns=10**18)
-        clock.step_wall_clock(step)
-        clock.renew_if_due()
-        assert clock.anchor_ns == 10**18 + step
-
-
-def test_the_clock_is_renewed_when_the_sender_starts_and_while_it_waits(
-    collector: FakeCollector, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_runtime._runtime, "clock", FakeClock())
-    configure(collector, retry_initial_s=0.5, retry_max_s=0.5)
-    sender = _runtime._runtime.sender
-    assert sender is not None
-    clock = sender._clock
-    assert isinstance(clock, FakeClock)
-    clock.step_wall_clock(5)
-    one_request()
-    assert tailsight.flush()
-    assert clock.anchor_ns == 1_700_000_000_000_000_000 + 5
-    monkeypatch.setattr(_sender, "_RENEWAL_S", 0.01)
-    clock.step_wall_clock(ANCHOR_RENEWAL_NS)
-    assert sender.wait(0.1, also_at_exit=True)
-    assert clock.anchor_ns == 1_700_000_000_000_000_000 + 5 + ANCHOR_RENEWAL_NS
+@pytest.mark.parametrize("step", [3_600_000_000_000, -3_600_000_000_000, ANCHOR_TOLERANCE_NS, -ANCHOR_TOLERANCE_NS])
+def test_the_next_request_knows_that_the_wall_clock_was_set(step: int) -> None:
+    clock = FakeClock(unix_ns=10**18)
+    with capture(clock=clock) as captured:
+        with tailsight.request("before"):
+            clock.step_wall_clock(step)
+            clock.advance(7)
+        with tailsight.request("after"):
+            clock.advance(7)
+    before, after = captured.one(name="before"), captured.one(name="after")
+    assert (before.start_unix_ns, before.duration_ns) == (10**18, 7)
+    assert (after.start_unix_ns, after.duration_ns) == (10**18 + 7 + step, 7)
 
 
 def test_the_clock_is_renewed_after_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tailsight import _hardware, _resource
 from tailsight import attributes as keys
-from tailsight._clock import ANCHOR_RENEWAL_NS, Clock
+from tailsight._clock import ANCHOR_TOLERANCE_NS, Clock
 from tailsight._hardware import Hardware, cpu_name, detect, shortened
 from tailsight._ids import Ids
 from tailsight._options import Settings
@@ -138,15 +138,14 @@ def test_this_machine_has_a_name() -> None:
     assert _hardware.detect().name
 
 
-def test_a_clocks_anchor_is_renewed_only_when_it_is_old() -> None:
+def test_a_clocks_anchor_is_renewed_only_when_it_is_off() -> None:
     clock = FakeClock(unix_ns=1_000)
-    assert clock.anchor_ns == 1_000
-    clock.step_wall_clock(50)
-    clock.renew_if_due()
-    assert clock.anchor_ns == 1_000
-    clock.advance(ANCHOR_RENEWAL_NS)
-    clock.renew_if_due()
-    assert clock.anchor_ns == 1_050
+    assert clock.fresh_anchor_ns() == 1_000
+    clock.step_wall_clock(ANCHOR_TOLERANCE_NS - 1)
+    clock.advance(10**15)
+    assert clock.fresh_anchor_ns() == 1_000
+    clock.step_wall_clock(1)
+    assert clock.fresh_anchor_ns() == 1_000 + ANCHOR_TOLERANCE_NS
 
 
 def test_the_anchor_is_taken_from_the_least_disturbed_reading() -> None:
