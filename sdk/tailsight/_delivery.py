@@ -12,7 +12,7 @@ from ._options import Settings
 from ._stats import Counters, DropReason
 
 # A generator of its own, and not seeded by the application: services must not come back in step.
-_random_fraction = random.SystemRandom().random
+system_random = random.SystemRandom().random
 
 
 class Collector(Protocol):
@@ -72,7 +72,7 @@ class Delivery:
         policy: RetryPolicy,
         counters: Counters,
         patience: Patience,
-        jitter: Callable[[], float] = _random_fraction,
+        jitter: Callable[[], float] = system_random,
     ) -> None:
         self._collector = collector
         self._policy = policy
@@ -97,9 +97,11 @@ class Delivery:
                 self._was_reached = True
                 self._counters.posts += 1
                 if answer.accepted:
-                    return self._accepted(answer, spans)
+                    count_accepted(self._counters, self._collector.url, answer, spans)
+                    return True
                 if not answer.retryable:
-                    return self._refused(answer, spans)
+                    count_refused(self._counters, self._collector.url, answer, spans)
+                    return False
                 problem, delay = f"it answered {answer.status}", answer.retry_after_s
             self._counters.failures += 1
             # The backoff is the least: a Retry-After of 0, or of a past date, is no leave to hammer.
@@ -123,36 +125,6 @@ class Delivery:
             retry += 1
             self._counters.retries += 1
 
-    def _accepted(self, answer: Answer, spans: int) -> bool:
-        rejected, message = _otlp.partial_success(answer.body)
-        rejected = min(rejected, spans)
-        self._counters.sent += spans - rejected
-        if rejected or message:
-            self._counters.drop(DropReason.REJECTED, rejected)
-            warn_once(
-                ("partial success", self._collector.url),
-                "the collector at %s rejected %d of %d spans: %s. They are not sent again; tailsight.stats() counts "
-                "them",
-                self._collector.url,
-                rejected,
-                spans,
-                message[:200] or "no reason given",
-            )
-        return True
-
-    def _refused(self, answer: Answer, spans: int) -> bool:
-        self._counters.failures += 1
-        self._counters.drop(DropReason.REFUSED, spans)
-        warn_once(
-            ("refused", self._collector.url, answer.status),
-            "the collector at %s refuses spans with status %d (%s): they are dropped. Check the endpoint and its "
-            "headers; tailsight.stats() counts further ones",
-            self._collector.url,
-            answer.status,
-            _readable(answer.body),
-        )
-        return False
-
     def _lost(self, reason: DropReason, spans: int, problem: str | None) -> bool:
         self._counters.drop(reason, spans)
         warn_once(
@@ -164,6 +136,37 @@ class Delivery:
             problem,
         )
         return False
+
+
+def count_accepted(counters: Counters, url: str, answer: Answer, spans: int) -> None:
+    """Take note that the collector took a batch of `spans` spans, or most of it."""
+    rejected, message = _otlp.partial_success(answer.body)
+    rejected = min(rejected, spans)
+    counters.sent += spans - rejected
+    if rejected or message:
+        counters.drop(DropReason.REJECTED, rejected)
+        warn_once(
+            ("partial success", url),
+            "the collector at %s rejected %d of %d spans: %s. They are not sent again; tailsight.stats() counts them",
+            url,
+            rejected,
+            spans,
+            message[:200] or "no reason given",
+        )
+
+
+def count_refused(counters: Counters, url: str, answer: Answer, spans: int) -> None:
+    """Take note that the collector refused a batch for good."""
+    counters.failures += 1
+    counters.drop(DropReason.REFUSED, spans)
+    warn_once(
+        ("refused", url, answer.status),
+        "the collector at %s refuses spans with status %d (%s): they are dropped. Check the endpoint and its "
+        "headers; tailsight.stats() counts further ones",
+        url,
+        answer.status,
+        _readable(answer.body),
+    )
 
 
 def _readable(body: bytes) -> str:

@@ -22,7 +22,10 @@ DEFAULT_RETRY_INITIAL_S = 1.0
 DEFAULT_RETRY_MAX_S = 30.0
 DEFAULT_RETRY_FOR_S = 300.0
 DEFAULT_FLUSH_TIMEOUT_S = 5.0
-DEFAULT_BUFFER_BYTES = 32 * 1024 * 1024
+DEFAULT_BUFFER_BYTES = 16 * 1024 * 1024
+DEFAULT_SPOOL_BYTES = 256 * 1024 * 1024
+DEFAULT_FILE = "tailsight-{pid}.otlp"
+DEFAULT_DEVICE_INTERVAL_S = 1.0
 DEFAULT_BATCH_BYTES = 1024 * 1024
 DEFAULT_MAX_ATTRIBUTES = 128
 DEFAULT_MAX_EVENTS = 128
@@ -103,6 +106,17 @@ class Settings:
         help="`gzip` saves network and costs processor time in the service; `none` does the reverse",
     )
     timeout_s: float = _option(DEFAULT_TIMEOUT_S, parse.seconds, help="seconds to wait for the collector's answer")
+    transport: str = _option(
+        "sidecar",
+        parse.one_of("sidecar", "thread", "file"),
+        help="who encodes and sends: `sidecar`, a small process beside the service; `thread`, a thread inside it; "
+        "`file` writes to `file` instead of sending",
+    )
+    file: str = _option(
+        DEFAULT_FILE,
+        parse.text,
+        help="where `transport=file` writes length-delimited OTLP, for `tailsight import`; `{pid}` is the process's id",
+    )
     send_interval_s: float = _option(
         DEFAULT_SEND_INTERVAL_S, parse.seconds, help="seconds between two rounds of sending"
     )
@@ -113,7 +127,9 @@ class Settings:
     )
     retry_max_s: float = _option(DEFAULT_RETRY_MAX_S, parse.seconds, help="seconds between two retries, at most")
     retry_for_s: float = _option(
-        DEFAULT_RETRY_FOR_S, parse.not_negative, help="seconds after which a batch that cannot be delivered is dropped"
+        DEFAULT_RETRY_FOR_S,
+        parse.not_negative,
+        help="seconds after which a batch that cannot be delivered is dropped; the sidecar keeps it on disk instead",
     )
     flush_timeout_s: float = _option(
         DEFAULT_FLUSH_TIMEOUT_S,
@@ -124,6 +140,39 @@ class Settings:
         DEFAULT_BUFFER_BYTES,
         parse.positive_int,
         help="memory for finished, unsent spans; what comes on top is dropped and counted",
+    )
+    runtime_dir: str | None = _option(
+        None,
+        parse.text,
+        help="where the memory shared with the sidecar lies, best in a tmpfs; by default in /dev/shm or the temporary "
+        "folder",
+    )
+    spool_dir: str | None = _option(
+        None,
+        parse.text,
+        help="where the sidecar keeps batches while the collector is away; by default in the user's state folder",
+    )
+    spool_bytes: int = _option(
+        DEFAULT_SPOOL_BYTES,
+        parse.not_negative_int,
+        help="disk that the batches may take while the collector is away; 0: no disk, they wait in memory",
+    )
+    spool_policy: str = _option(
+        "oldest-first",
+        parse.one_of("oldest-first", "lowest-value-first"),
+        help="what is dropped when `spool_bytes` is reached: the oldest batch, or the oldest without errors and slow "
+        "requests",
+    )
+    sample_rate: float = _option(
+        1.0,
+        parse.fraction,
+        help="the part of the requests to keep, beside errors and slow ones, which are always kept; decided at a "
+        "request's end by its trace id",
+    )
+    device_interval_s: float = _option(
+        DEFAULT_DEVICE_INTERVAL_S,
+        parse.seconds_or_none_at_all,
+        help="seconds between two samples of processor, memory and GPU, taken by the sidecar; 0: none",
     )
     batch_bytes: int = _option(
         DEFAULT_BATCH_BYTES, parse.positive_int, help="encoded bytes of spans in one HTTP request, about"

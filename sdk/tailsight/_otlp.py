@@ -21,9 +21,9 @@ def resource(attributes: Mapping[str, Value]) -> bytes:
     return key_values(b"\x0a", attributes)
 
 
-def scope(name: str, version: str) -> bytes:
+def scope(name: str, version: str, attributes: Mapping[str, Value] | None = None) -> bytes:
     """Encode an InstrumentationScope message's content."""
-    return string(b"\x0a", name) + string(b"\x12", version)
+    return string(b"\x0a", name) + string(b"\x12", version) + key_values(b"\x1a", attributes or {})
 
 
 def export_request(resource_content: bytes, scope_content: bytes, spans: Sequence[bytes]) -> bytes:

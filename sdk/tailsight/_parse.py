@@ -89,6 +89,27 @@ def positive_int(value: object) -> int:
     return int(result)
 
 
+def waitable(seconds: float) -> float:
+    """Return `seconds` within what platforms can wait for."""
+    return max(0.0, min(seconds, MAX_SECONDS))
+
+
+def not_negative_int(value: object) -> int:
+    """Read a whole number of at least 0."""
+    result = not_negative(value)
+    if result != int(result):
+        raise ValueError("expected a whole number")
+    return int(result)
+
+
+def fraction(value: object) -> float:
+    """Read a number between 0 and 1."""
+    result = not_negative(value)
+    if result > 1:
+        raise ValueError("expected a number between 0 and 1")
+    return result
+
+
 def one_of(*choices: str) -> Callable[[object], str]:
     """Make a reader for one of a few words."""
 

@@ -27,10 +27,11 @@ def _hardware() -> Hardware:
     return detect()
 
 
-def resource_attributes(settings: Settings) -> dict[str, Value]:
+def resource_attributes(settings: Settings, *, pid: int | None = None) -> dict[str, Value]:
     """Collect the resource's attributes: what is found on the machine, then the user's attributes, then the options.
 
-    Takes milliseconds the first time (host name, GPU driver): not for the application's thread.
+    Takes milliseconds the first time (host name, GPU driver): not for the application's thread. `pid` is the service's,
+    where another process asks on its behalf.
     """
     given = {
         keys.SERVICE_NAME: settings.service,
@@ -44,7 +45,7 @@ def resource_attributes(settings: Settings) -> dict[str, Value]:
     resource: dict[str, Value] = {
         keys.SERVICE_NAME: "unknown_service:python",  # the name that OpenTelemetry prescribes
         keys.HOST_NAME: socket.gethostname(),
-        keys.PROCESS_PID: os.getpid(),
+        keys.PROCESS_PID: os.getpid() if pid is None else pid,
         **settings.resource_attributes,
         **{key: value for key, value in given.items() if value is not None},
         keys.TELEMETRY_SDK_NAME: SDK_NAME,

@@ -1,25 +1,62 @@
 """The process's one configuration: made, replaced, flushed, ended, and made anew after a fork."""
 
 import atexit
+import dataclasses
 import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
+from . import _otlp
 from . import attributes as keys
 from ._clock import Clock
+from ._delivery import Collector
+from ._file import FileCollector
 from ._guard import caught, guarded
-from ._http import Collector
+from ._http import Collector as HttpCollector
 from ._ids import Ids
 from ._options import Settings, resolve
 from ._recorder import Limits, Recorder, current, discard
 from ._resource import resource_attributes
+from ._sampling import TailSampler
 from ._sender import Sender
-from ._stats import Stats, counters
+from ._sidecar import Sidecar
+from ._stats import DropReason, Stats, counters
+
+
+class Transport(Protocol):
+    """What takes packed batches to the collector: Sidecar or Sender."""
+
+    def push(self, packed: bytes, spans: int) -> None:
+        """Take a finished batch. Never blocks, never raises."""
+
+    def flush(self, timeout_s: float) -> bool:
+        """Send what was pushed before. Return whether that was done in time."""
+        ...
+
+    def close(self, timeout_s: float, *, wait: bool = True) -> None:
+        """Send what is pending, and end."""
+
+    def stats(self) -> Stats:
+        """Return what was counted apart from the process's own counters."""
+        ...
+
+    def abandon(self) -> None:
+        """Let go of everything, in a forked child."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether something works on what was pushed."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What carries the spans now."""
+        ...
 
 
 class _Runtime:
@@ -29,8 +66,8 @@ class _Runtime:
         self.lock = threading.RLock()
         self.settings: Settings | None = None
         self.recorder: Recorder | None = None
-        self.sender: Sender | None = None
-        self.retiring: list[Sender] = []
+        self.transport: Transport | None = None
+        self.retiring: list[Transport] = []
         self.clock = Clock()
 
 
@@ -54,12 +91,20 @@ def configure(
     headers: Mapping[str, str] | None = None,
     compression: str | None = None,
     timeout_s: float | None = None,
+    transport: str | None = None,
+    file: str | None = None,
     send_interval_s: float | None = None,
     retry_initial_s: float | None = None,
     retry_max_s: float | None = None,
     retry_for_s: float | None = None,
     flush_timeout_s: float | None = None,
     buffer_bytes: int | None = None,
+    runtime_dir: str | None = None,
+    spool_dir: str | None = None,
+    spool_bytes: int | None = None,
+    spool_policy: str | None = None,
+    sample_rate: float | None = None,
+    device_interval_s: float | None = None,
     batch_bytes: int | None = None,
     max_attributes: int | None = None,
     max_events: int | None = None,
@@ -82,14 +127,14 @@ def install(settings: Settings) -> Recorder:
         if settings == _runtime.settings and _runtime.recorder is not None:
             current.recorder = _runtime.recorder
             return _runtime.recorder
-        before, sender_before = _runtime.recorder, _runtime.sender
+        before, transport_before = _runtime.recorder, _runtime.transport
         _runtime.settings = settings
         recorder = _start(settings)
         if before is not None:
             before.push = recorder.push  # requests in progress end as part of the new configuration
-        if sender_before is not None:
-            sender_before.close(settings.flush_timeout_s, wait=False)
-            _runtime.retiring = [*(sender for sender in _runtime.retiring if sender.alive), sender_before]
+        if transport_before is not None:
+            transport_before.close(settings.flush_timeout_s, wait=False)
+            _runtime.retiring = [*_runtime.retiring, transport_before]
         return recorder
 
 
@@ -100,10 +145,10 @@ def flush(timeout: float | None = None) -> bool:
     """
     try:
         with _runtime.lock:
-            sender, settings = _runtime.sender, _runtime.settings
-        if sender is None or settings is None:
+            transport, settings = _runtime.transport, _runtime.settings
+        if transport is None or settings is None:
             return True
-        return sender.flush(settings.flush_timeout_s if timeout is None else timeout)
+        return transport.flush(settings.flush_timeout_s if timeout is None else timeout)
     except Exception as error:
         caught("flush", error)
         return False
@@ -116,16 +161,17 @@ def shutdown(timeout: float | None = None) -> None:
     """
     try:
         with _runtime.lock:
-            settings, sender = _runtime.settings, _runtime.sender
-            senders = [*_runtime.retiring, *([sender] if sender else [])]
+            settings, transport = _runtime.settings, _runtime.transport
+            ending_ones = [*_runtime.retiring, *([transport] if transport else [])]
             current.recorder = _runtime.recorder = _disabled()
-            _runtime.settings, _runtime.sender, _runtime.retiring = None, None, []
+            _runtime.settings, _runtime.transport, _runtime.retiring = None, None, []
         limit = timeout if timeout is not None else settings.flush_timeout_s if settings is not None else 0.0
         until = time.monotonic() + limit
-        for ending in senders:
+        for ending in ending_ones:
             ending.close(limit, wait=False)  # all of them at once: the limit is for the whole
-        for ending in senders:
+        for ending in ending_ones:
             ending.close(max(0.0, until - time.monotonic()))
+            _absorb(ending)
     except Exception as error:
         caught("shutdown", error)
 
@@ -133,8 +179,23 @@ def shutdown(timeout: float | None = None) -> None:
 @guarded("stats", lambda: Stats(0, MappingProxyType({}), 0, 0, 0, 0, counters.internal_errors))
 def stats() -> Stats:
     """Return the SDK's own counters: what was sent, what was dropped and why."""
-    sender = _runtime.sender
-    return counters.snapshot(pending_bytes=sender.backlog.bytes if sender is not None else 0)
+    transport = _runtime.transport
+    total = counters.snapshot(pending_bytes=0)
+    for part in [*_runtime.retiring, *([transport] if transport else [])]:
+        total = total.plus(part.stats())
+    return dataclasses.replace(total, transport=transport.name if transport is not None else "")
+
+
+def _absorb(ended: Transport) -> None:
+    """Keep the counts of a transport that has ended: nothing that was lost is forgotten."""
+    there = ended.stats()
+    counters.sent += there.sent
+    counters.posts += there.posts
+    counters.retries += there.retries
+    counters.failures += there.failures
+    counters.internal_errors += there.internal_errors
+    for reason, spans in there.dropped.items():
+        counters.drop(DropReason(reason), spans)
 
 
 def _from_environment() -> Recorder:
@@ -146,29 +207,47 @@ def _from_environment() -> Recorder:
 def _start(settings: Settings) -> Recorder:
     """Make the recorder, and the sender behind it, and make them current."""
     if settings.enabled:
-        sender = Sender(
-            settings,
-            collector=Collector(
-                settings.endpoint,
-                headers=settings.headers,
-                compression=settings.compression,
-                timeout_s=settings.timeout_s,
-            ),
-            resource=guarded("describing the resource", lambda: _minimal_resource(settings))(
-                partial(resource_attributes, settings)
-            ),
-            defaults={keys.MODEL: settings.model} if settings.model else {},
-            clock=_runtime.clock,
-            counters=counters,
-            on_start=_flush_when_a_worker_process_ends,
+        counters.on_drop = counters.on_decision = None
+        transport: Transport
+        if settings.transport == "thread":
+            transport = _sender(settings, on_start=_flush_when_a_worker_process_ends)
+        else:
+            transport = Sidecar(settings, counters, partial(_sender, settings), _flush_when_a_worker_process_ends)
+        _runtime.transport = transport
+        sampler = TailSampler(settings.sample_rate, counters.decided) if settings.sample_rate < 1 else None
+        recorder = Recorder(
+            clock=_runtime.clock, ids=Ids(), limits=Limits.of(settings), push=transport.push, sampler=sampler
         )
-        _runtime.sender = sender
-        recorder = Recorder(clock=_runtime.clock, ids=Ids(), limits=Limits.of(settings), push=sender.push)
     else:
-        _runtime.sender = None
+        _runtime.transport = None
         recorder = _disabled()
     current.recorder = _runtime.recorder = recorder
     return recorder
+
+
+def _sender(settings: Settings, *, on_start: Callable[[], None] = lambda: None) -> Sender:
+    """Make the thread that encodes and sends: chosen, or in place of a sidecar."""
+    collector: Collector
+    if settings.transport == "file":
+        collector = FileCollector(settings.file, pid=os.getpid())
+    else:
+        collector = HttpCollector(
+            settings.endpoint,
+            headers=settings.headers,
+            compression=settings.compression,
+            timeout_s=settings.timeout_s,
+        )
+    resource = guarded("describing the resource", lambda: _minimal_resource(settings))(
+        partial(resource_attributes, settings)
+    )
+    return Sender(
+        settings,
+        collector=collector,
+        resource=lambda: _otlp.resource(resource()),
+        defaults={keys.MODEL: settings.model} if settings.model else {},
+        counters=counters,
+        on_start=on_start,
+    )
 
 
 def _minimal_resource(settings: Settings) -> dict[str, Any]:
@@ -188,11 +267,13 @@ def _after_fork() -> None:
         was_current = current.recorder is _runtime.recorder
         before, settings = _runtime.recorder, _runtime.settings
         _runtime.lock = threading.RLock()
+        for transport in [*_runtime.retiring, *([_runtime.transport] if _runtime.transport else [])]:
+            transport.abandon()
         _runtime.retiring = []
         counters.reset()
         _runtime.clock.renew()
         if before is None or settings is None:
-            _runtime.recorder = _runtime.settings = _runtime.sender = None  # another thread was in the midst of it
+            _runtime.recorder = _runtime.settings = _runtime.transport = None  # another thread was in the midst of it
             if was_current:
                 current.recorder = None
             return

@@ -5,27 +5,28 @@ network. flush() and close() speak to it through queues, whose put() is reentran
 interrupts another flush.
 """
 
+import contextlib
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 
-from . import _otlp, _record
+from . import _record
 from ._backlog import Backlog
-from ._clock import Clock
+from ._batches import Batcher, Counts
 from ._delivery import Collector, Delivery, RetryPolicy
 from ._guard import caught
 from ._options import Settings
 from ._otel import attach, detach, suppressed
-from ._parse import MAX_SECONDS
-from ._resource import SDK_NAME, sdk_version
-from ._stats import Counters, DropReason
+from ._parse import waitable
+from ._stats import Counters, DropReason, Stats
 from ._values import Value
 
 THREAD_NAME = "tailsight-sender"
 
-_RENEWAL_S = 10.0  # how often a long wait looks at the clock's anchor
+_TURN_SPANS = 64  # encoded in one turn: about half a millisecond, in which no other thread runs
+_REST_S = 0.000_5
 _PAUSE_AFTER_ERROR_S = 0.1
 
 
@@ -37,9 +38,8 @@ class Sender:
         settings: Settings,
         *,
         collector: Collector,
-        resource: Callable[[], Mapping[str, Value]],
+        resource: Callable[[], bytes],
         defaults: Mapping[str, Value],
-        clock: Clock,
         counters: Counters,
         on_start: Callable[[], None] = lambda: None,
     ) -> None:
@@ -47,13 +47,15 @@ class Sender:
         self._settings = settings
         self._collector = collector
         self._delivery = Delivery(collector, RetryPolicy.of(settings), counters, self)
-        self._resource = resource
-        self._defaults = defaults
-        self._clock = clock
         self._counters = counters
         self._on_start = on_start
-        self._resource_bytes: bytes | None = None
-        self._scope_bytes = _otlp.scope(SDK_NAME, sdk_version())
+        before = _counts(counters)
+        self._batcher = Batcher(
+            resource,
+            defaults,
+            counts=lambda: _since(before, _counts(counters)),
+            drop=lambda spans: counters.drop(DropReason.INTERNAL_ERROR, spans),
+        )
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._draining = threading.Lock()
@@ -90,7 +92,7 @@ class Sender:
         try:
             self._start()
             self._wake.put(None)
-            done.get(timeout=_waitable(timeout_s))
+            done.get(timeout=waitable(timeout_s))
         except Empty:
             return False
         finally:
@@ -102,7 +104,7 @@ class Sender:
 
     def close(self, timeout_s: float, *, wait: bool = True) -> None:
         """Send what is pending, for `timeout_s` seconds at most, and end. What is left then is dropped and counted."""
-        timeout_s = _waitable(timeout_s)
+        timeout_s = waitable(timeout_s)
         self._deadline = time.monotonic() + timeout_s
         self._closing = True
         self._hurry.put(None)
@@ -116,6 +118,19 @@ class Sender:
             # The thread could not be started, or is gone: the interpreter is on its way out. Do its work here.
             self._run()
         self._drop_rest()
+
+    def stats(self) -> Stats:
+        """Return what waits here. What happened to spans is in the process's counters."""
+        return Stats(0, {}, self.backlog.bytes, 0, 0, 0, 0)
+
+    def abandon(self) -> None:
+        """Let go of everything, in a forked child: the parent's thread does not exist there."""
+        self._closing = True
+
+    @property
+    def name(self) -> str:
+        """What carries the spans."""
+        return "thread"
 
     @property
     def alive(self) -> bool:
@@ -140,10 +155,8 @@ class Sender:
             left = until - time.monotonic()
             if left <= 0:
                 return True
-            try:
-                self._hurry.get(timeout=min(left, _RENEWAL_S))
-            except Empty:
-                pass
+            with contextlib.suppress(Empty):
+                self._hurry.get(timeout=left)
         if not also_at_exit:
             return False
         deadline = self._deadline
@@ -160,8 +173,8 @@ class Sender:
         try:
             if not self.alive and not self._closing:
                 thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+                self._thread = thread  # before: it may ask who it is at once
                 thread.start()
-                self._thread = thread
                 self._on_start()
         finally:
             self._starting.release()
@@ -179,6 +192,7 @@ class Sender:
                 for flush in flushes:
                     flush.put(None)
                 if closing:
+                    self._say_goodbye()
                     return
                 try:
                     self._pause()
@@ -200,7 +214,7 @@ class Sender:
     def _pause(self) -> None:
         """Wait for the next round, or for somebody in a hurry."""
         try:
-            self._wake.get(timeout=_waitable(self._settings.send_interval_s))
+            self._wake.get(timeout=waitable(self._settings.send_interval_s))
             while True:
                 self._wake.get_nowait()
         except Empty:
@@ -209,56 +223,59 @@ class Sender:
     def _drain(self) -> None:
         """Send until the backlog is empty."""
         with self._draining:
-            while True:
-                parts, spans = self._next_request()
-                if not spans:
-                    return
-                try:
-                    self._delivery.deliver(self._request(parts), spans)
-                except Exception as error:
-                    self._counters.drop(DropReason.INTERNAL_ERROR, spans)
-                    caught("delivering a request", error)
+            while self._encode_one_request():
+                for batch in self._batcher.take():
+                    try:
+                        self._delivery.deliver(batch.body, batch.spans)
+                    except Exception as error:
+                        self._counters.drop(DropReason.INTERNAL_ERROR, batch.spans)
+                        caught("delivering a request", error)
                 if self._deadline is not None and time.monotonic() > self._deadline:
                     return
 
-    def _request(self, parts: list[bytes]) -> bytes:
-        if self._resource_bytes is None:
-            self._resource_bytes = _otlp.resource(self._resource())
-        return _otlp.export_request(self._resource_bytes, self._scope_bytes, parts)
+    def _say_goodbye(self) -> None:
+        """Report the final counts: with them whoever has the batches knows that nothing more comes."""
+        try:
+            if self._deadline is not None and time.monotonic() < self._deadline and not self.backlog:
+                for batch in self._batcher.take(last=True):
+                    self._delivery.deliver(batch.body, batch.spans)
+        except Exception as error:
+            caught("the last batch", error)
 
-    def _next_request(self) -> tuple[list[bytes], int]:
-        """Encode batches until one request is full. Return the parts and their number of spans."""
-        parts: list[bytes] = []
-        size = spans = 0
-        while size < self._settings.batch_bytes:
+    def _encode_one_request(self) -> bool:
+        """Encode until one request is full, in small turns. Return whether there was anything."""
+        since_rest = 0
+        any_at_all = False
+        while self._batcher.bytes < self._settings.batch_bytes:
             packed = self.backlog.take()
             if packed is None:
                 break
-            part, encoded = self._encoded(_record.load(packed))
-            if encoded:
-                parts.append(part)
-                size += len(part)
-                spans += encoded
-        return parts, spans
-
-    def _encoded(self, batch: _record.TraceBatch) -> tuple[bytes, int]:
-        """Encode a batch without the spans that cannot be encoded. Return how many are in it."""
-        try:
-            return _otlp.spans(batch, self._defaults), len(batch.spans)
-        except Exception as error:
-            caught("encoding a batch", error)
-        parts: list[bytes] = []
-        for span in batch.spans:
-            try:
-                parts.append(_otlp.spans(batch._replace(spans=[span]), self._defaults))
-            except Exception:  # the log has a line already
-                self._counters.drop(DropReason.INTERNAL_ERROR, 1)
-        return b"".join(parts), len(parts)
+            any_at_all = True
+            since_rest += self._batcher.add(packed)
+            if since_rest >= _TURN_SPANS and not self._closing:
+                since_rest = 0
+                time.sleep(_REST_S)  # whoever waits for the interpreter gets it now, and not after 5 ms
+        return any_at_all
 
     def _drop_rest(self) -> None:
         while (packed := self.backlog.take()) is not None:
-            self._counters.drop(DropReason.SHUTDOWN, len(_record.load(packed).spans))
+            self._counters.drop(DropReason.SHUTDOWN, _record.count(packed))
 
 
-def _waitable(seconds: float) -> float:
-    return max(0.0, min(seconds, MAX_SECONDS))
+def _counts(counters: Counters) -> Counts:
+    """Return what these counters say about what happened to spans before they got into a batch, or instead of it."""
+    return Counts(
+        {reason.value: spans for reason, spans in counters.dropped.copy().items()},
+        {reason.value: requests for reason, requests in counters.kept.copy().items()},
+        {reason.value: requests for reason, requests in counters.sampled_out.copy().items()},
+    )
+
+
+def _since(before: Counts, now: Counts) -> Counts:
+    """Return what was added: the counters are the process's, and this sender is not its first."""
+    return Counts(
+        *(
+            {key: count - earlier.get(key, 0) for key, count in later.items() if count > earlier.get(key, 0)}
+            for earlier, later in zip(before, now, strict=True)
+        )
+    )

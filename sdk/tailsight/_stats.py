@@ -6,10 +6,12 @@ threads count, have a lock; a reentrant one, since a signal handler may drop spa
 """
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+
+from ._sampling import Reason
 
 
 class DropReason(StrEnum):
@@ -21,6 +23,7 @@ class DropReason(StrEnum):
     REJECTED = "rejected"  # the collector took the batch but not these spans (OTLP partial success)
     INTERNAL_ERROR = "internal_error"  # a defect of ours; the log has one line about it
     SHUTDOWN = "shutdown"  # still unsent when the time for the last flush was over
+    SPOOL_FULL = "spool_full"  # the collector was away for so long that `spool_bytes` was reached on disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Stats:
     dropped: Mapping[str, int]
     """Spans lost, by reason (the values of DropReason). A reason that never occurred is absent."""
     pending_bytes: int
-    """Bytes of finished, unsent records held in memory."""
+    """Bytes of finished, unsent records held in memory, the sidecar's rings included."""
     posts: int
     """HTTP requests answered by the collector, whatever the answer."""
     retries: int
@@ -41,12 +44,51 @@ class Stats:
     """HTTP requests that failed: no answer, or one other than 2xx."""
     internal_errors: int
     """Errors of the SDK that its guard caught. Anything but 0 is a defect worth a report."""
+    spooled_bytes: int = 0
+    """Bytes that wait on disk for a collector that is away."""
+    kept: Mapping[str, int] = field(default_factory=dict)
+    """Requests that sampling kept, by reason. Empty while everything is kept."""
+    sampled_out: Mapping[str, int] = field(default_factory=dict)
+    """Requests that sampling did not keep, by reason."""
+    transport: str = ""
+    """What carries the spans now: sidecar, thread or file; empty before the first one."""
+
+    def plus(self, other: "Stats") -> "Stats":
+        """Add another snapshot."""
+        return Stats(
+            sent=self.sent + other.sent,
+            dropped=_sum(self.dropped, other.dropped),
+            pending_bytes=self.pending_bytes + other.pending_bytes,
+            posts=self.posts + other.posts,
+            retries=self.retries + other.retries,
+            failures=self.failures + other.failures,
+            internal_errors=self.internal_errors + other.internal_errors,
+            spooled_bytes=self.spooled_bytes + other.spooled_bytes,
+            kept=_sum(self.kept, other.kept),
+            sampled_out=_sum(self.sampled_out, other.sampled_out),
+        )
+
+
+def _sum(one: Mapping[str, int], other: Mapping[str, int]) -> Mapping[str, int]:
+    return MappingProxyType({key: one.get(key, 0) + other.get(key, 0) for key in (*one, *other)})
 
 
 class Counters:
     """The live counters behind Stats."""
 
-    __slots__ = ("_dropping", "dropped", "failures", "internal_errors", "posts", "retries", "sent")
+    __slots__ = (
+        "_changing",
+        "dropped",
+        "failures",
+        "internal_errors",
+        "kept",
+        "on_decision",
+        "on_drop",
+        "posts",
+        "retries",
+        "sampled_out",
+        "sent",
+    )
 
     def __init__(self) -> None:
         self.reset()
@@ -59,13 +101,28 @@ class Counters:
         self.failures = 0
         self.internal_errors = 0
         self.dropped: dict[DropReason, int] = {}
-        self._dropping = threading.RLock()  # a new one: after a fork, a thread that is gone may hold the old one
+        self.kept: dict[Reason, int] = {}
+        self.sampled_out: dict[Reason, int] = {}
+        self.on_drop: Callable[[DropReason, int], None] | None = None
+        self.on_decision: Callable[[Reason, bool], None] | None = None
+        """Told of each change, under the lock: the sidecar's shared memory follows these counters."""
+        self._changing = threading.RLock()  # a new one: after a fork, a thread that is gone may hold the old one
 
     def drop(self, reason: DropReason, spans: int) -> None:
         """Count `spans` as lost for `reason`."""
         if spans > 0:
-            with self._dropping:
+            with self._changing:
                 self.dropped[reason] = self.dropped.get(reason, 0) + spans
+                if self.on_drop is not None:
+                    self.on_drop(reason, spans)
+
+    def decided(self, reason: Reason, kept: bool) -> None:
+        """Count a request that sampling kept, or did not."""
+        with self._changing:
+            counted = self.kept if kept else self.sampled_out
+            counted[reason] = counted.get(reason, 0) + 1
+            if self.on_decision is not None:
+                self.on_decision(reason, kept)
 
     def snapshot(self, *, pending_bytes: int) -> Stats:
         """Copy the counters."""
@@ -77,6 +134,8 @@ class Counters:
             retries=self.retries,
             failures=self.failures,
             internal_errors=self.internal_errors,
+            kept=MappingProxyType({str(reason): requests for reason, requests in self.kept.copy().items()}),
+            sampled_out=MappingProxyType({str(reason): n for reason, n in self.sampled_out.copy().items()}),
         )
 
 

@@ -35,6 +35,18 @@ CANCELLED: Final = "tailsight.cancelled"  # true: the work was cancelled from ou
 SAMPLING_WEIGHT: Final = "tailsight.sampling.weight"  # of a kept request: for how many it stands; absent means 1
 SAMPLING_REASON: Final = "tailsight.sampling.reason"  # why it was kept: error, slow, deadline or rate
 
+# --- scope: what a sender says about itself with each batch -----------------------------------------------------------
+SENDER_ID: Final = "tailsight.sender.id"  # 16 hexadecimal digits, random for each sender
+SENDER_RECORDED: Final = "tailsight.sender.recorded"  # spans that the service recorded so far
+SENDER_SPANS: Final = "tailsight.sender.spans"  # spans in batches so far, this one included
+SENDER_DROPPED: Final = "tailsight.sender.dropped"  # spans dropped so far, by reason
+SENDER_KEPT: Final = "tailsight.sender.kept"  # requests kept by sampling so far, by reason
+SENDER_SAMPLED_OUT: Final = "tailsight.sender.sampled_out"  # requests not kept by sampling so far, by reason
+SENDER_LAST: Final = "tailsight.sender.last"  # true: nothing comes after this batch
+BATCH_NUMBER: Final = "tailsight.batch.number"  # 1, 2, 3, … without gaps
+BATCH_SPANS: Final = "tailsight.batch.spans"
+BATCH_PRIORITY: Final = "tailsight.batch.priority"  # high: with errors or slow requests; or normal
+
 # --- span, streams --------------------------------------------------------------------------------------------------
 TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"  # seconds
 STREAM_ITEMS: Final = "tailsight.stream.items"

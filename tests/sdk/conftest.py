@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sdk.fake_collector import FakeCollector, fake_collector
@@ -14,10 +15,15 @@ from tailsight.testing import Capture, capture
 
 
 @pytest.fixture(autouse=True)
-def unconfigured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def unconfigured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     for name in list(os.environ):
         if name.startswith(("TAILSIGHT_", "OTEL_")):
             monkeypatch.delenv(name)
+    # What most tests are about is the same for each transport, and a thread starts faster. test_sidecar.py has the rest.
+    monkeypatch.setenv("TAILSIGHT_TRANSPORT", "thread")
+    monkeypatch.setenv("TAILSIGHT_DEVICE_INTERVAL_S", "0")
+    monkeypatch.setenv("TAILSIGHT_SPOOL_DIR", str(tmp_path / "spool"))
+    monkeypatch.setenv("TAILSIGHT_RUNTIME_DIR", str(tmp_path / "run"))
     counters.reset()
     _guard._logged.clear()
     yield

@@ -29,6 +29,7 @@ from tailsight import (
     _values,
 )
 from tailsight._backlog import Backlog
+from tailsight._batches import Batcher
 from tailsight._clock import Clock
 from tailsight._delivery import Delivery
 from tailsight._recorder import Recorder
@@ -165,8 +166,9 @@ INTERNALS: list[tuple[Any, str]] = [
     (Sender, "close"),
     (Sender, "_start"),
     (Sender, "_drain"),
-    (Sender, "_request"),
-    (Sender, "_next_request"),
+    (Sender, "_encode_one_request"),
+    (Batcher, "add"),
+    (Batcher, "take"),
     (_http.Collector, "post"),
     (_http, "_retry_after"),
     (_sender.threading, "Thread"),

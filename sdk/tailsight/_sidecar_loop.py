@@ -1,0 +1,279 @@
+"""The sidecar: a process beside the service that reads its rings, encodes OTLP and sends it.
+
+It is started by the service (_sidecar.py), ends with it, and imports neither OpenTelemetry nor anything of the user's.
+One thread does everything in turn, because nothing here may wait for long: a round empties the rings, sends a batch or
+puts it into the spool, and says in the shared memory what came of it.
+"""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+from . import _otlp
+from . import attributes as keys
+from ._batches import Batcher, Counts
+from ._courier import Courier
+from ._delivery import Collector, RetryPolicy
+from ._file import FileCollector
+from ._folders import spool_folder
+from ._guard import caught
+from ._http import Collector as HttpCollector
+from ._left_behind import READER_SUFFIX, counts_in, send_left_behind
+from ._options import Settings
+from ._resource import resource_attributes
+from ._ring import MAX_REASONS, RingFile, RingReader, Word
+from ._sampling import Reason
+from ._sidecar_config import Config
+from ._sidecar_devices import Devices
+from ._spool import Spool
+from ._stats import DropReason, counters
+
+_MAX_PAUSE_S = 1.0
+_LOOK_AROUND_S = 30.0  # how often it looks for what other sidecars left behind
+_AFTER_THE_SERVICE_S = 10.0  # how long it goes on trying once the service is gone without a word
+_SETTLE_S = 0.000_2  # between reading a ring's head and its bytes, see _ring.py
+_NICE = 5
+
+
+class Loop:
+    """One sidecar's work."""
+
+    def __init__(
+        self,
+        config: Config,
+        file: RingFile,
+        service: socket.socket,
+        *,
+        collector: Collector | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        settings = config.settings
+        self._config = config
+        self._settings = settings
+        self._file = file
+        self._reader = RingReader(file)
+        self._words = file.words
+        self._service = service
+        self._now = now
+        self._service_is_gone = False
+        self._deadline: float | None = None
+        self._collector = collector or _collector(settings, config.pid)
+        self._resource = _otlp.resource(resource_attributes(settings, pid=config.pid))
+        defaults = {keys.MODEL: settings.model} if settings.model else {}
+        file.describe({"resource": self._resource.hex(), "model": settings.model, "endpoint": self._collector.url})
+        self._batcher = Batcher(
+            lambda: self._resource,
+            defaults,
+            counts=self._counts,
+            drop=lambda spans: counters.drop(DropReason.INTERNAL_ERROR, spans),
+        )
+        self._spool = Spool(
+            spool_folder(settings.spool_dir),
+            self._batcher.id,
+            self._collector.url,
+            limit_bytes=settings.spool_bytes,
+            memory_bytes=settings.buffer_bytes,
+            lowest_value_first=settings.spool_policy == "lowest-value-first",
+        )
+        self._courier = Courier(
+            self._collector,
+            RetryPolicy.of(settings),
+            counters,
+            self._spool,
+            without_spans=self._batcher.without_spans,
+            timeout_s=settings.timeout_s,
+            now=now,
+        )
+        _begin_with(self._words)
+        self._next_look_around = 0.0
+        self._devices = Devices(settings, config.pid, self._resource, self._collector.url)
+
+    def run(self) -> None:
+        """Work until the service ends, and a little longer."""
+        while not self._is_over():
+            try:
+                self.round()
+            except Exception as error:
+                caught("the sidecar", error)
+                time.sleep(0.1)  # whatever it is, it must not take a whole processor
+            self._wait()
+        self._finish()
+
+    def round(self) -> None:
+        """Empty the rings once, send or keep what was in them, and say so."""
+        wanted = self._words[Word.FLUSH_WANTED]
+        self._drain()
+        self._courier.retry()
+        if self._courier.settled:
+            self._words[Word.FLUSH_DONE] = wanted
+        self._look_around()
+        self._devices.sample(self._now(), away=self._courier.away)
+        self._report()
+
+    def _drain(self) -> None:
+        reader = self._reader
+        reader.look()
+        time.sleep(_SETTLE_S)
+        for packed in reader.take():
+            self._batcher.add(packed)
+            if self._batcher.bytes >= self._settings.batch_bytes:
+                self._ship()
+        self._ship()
+        if reader.damaged:
+            counters.drop(DropReason.INTERNAL_ERROR, reader.damaged)
+            reader.damaged = 0
+
+    def _ship(self, *, last: bool = False) -> None:
+        """Send or keep what is encoded; only then the rings' room is given back."""
+        for batch in self._batcher.take(split=self._courier.away, last=last):
+            self._courier.deliver(batch)
+            self._beat()
+        self._reader.commit()
+
+    def _wait(self) -> None:
+        """Wait for the service to say something, or for the next round."""
+        pause_s = min(self._settings.send_interval_s, _MAX_PAUSE_S)
+        if self._devices.interval_s:
+            pause_s = min(pause_s, self._devices.interval_s)
+        if self._courier.away or not self._courier.settled:
+            pause_s = min(pause_s, max(0.0, self._courier.next_attempt_at - self._now()))
+        if self._service_is_gone:
+            time.sleep(min(pause_s, 0.05))
+            return
+        ready, _, _ = select.select([self._service], [], [], pause_s)
+        if not ready:
+            return
+        try:
+            said = self._service.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            said = b""
+        if not said:
+            self._service_is_gone = True
+
+    def _is_over(self) -> bool:
+        """Tell whether there is nothing left to do, or no time left to do it."""
+        closing = self._words[Word.CLOSING]
+        if self._deadline is None and (closing or self._service_is_gone):
+            self._deadline = closing / 1e9 if closing else self._now() + _AFTER_THE_SERVICE_S
+            self._drain()
+        if self._deadline is None:
+            return False
+        self._drain()
+        # A service that never reached a collector has none: do not keep it from exiting.
+        hopeless = self._courier.away and not self._courier.was_reached
+        return self._courier.settled or hopeless or self._now() > self._deadline
+
+    def _finish(self) -> None:
+        try:
+            self._drain()
+            self._ship(last=True)
+            if self._courier.settled:
+                self._words[Word.FLUSH_DONE] = self._words[Word.FLUSH_WANTED]
+            counters.drop(DropReason.SHUTDOWN, self._spool.close())
+        except Exception as error:
+            caught("the sidecar's end", error)
+        self._report()
+        self._file.path.unlink(missing_ok=True)
+        self._collector.close()
+
+    def _look_around(self) -> None:
+        if self._now() < self._next_look_around or self._courier.away:
+            return
+        self._next_look_around = self._now() + _LOOK_AROUND_S
+        try:
+            self._spool.take_over()
+            send_left_behind(self._file, self._collector)
+        except OSError as error:
+            caught("looking for what was left behind", error)
+
+    def _counts(self) -> Counts:
+        return counts_in(self._words, counters)
+
+    def _beat(self) -> None:
+        self._words[Word.BEAT] = time.monotonic_ns()
+
+    def _report(self) -> None:
+        """Write the counters where the service's stats() reads them."""
+        words = self._words
+        words[Word.SENT] = counters.sent
+        words[Word.POSTS] = counters.posts
+        words[Word.RETRIES] = counters.retries
+        words[Word.FAILURES] = counters.failures
+        words[Word.INTERNAL_ERRORS] = counters.internal_errors
+        words[Word.SPOOLED_BYTES] = self._spool.bytes
+        words[Word.SPOOLED_SPANS] = self._spool.spans
+        for index, reason in enumerate(DropReason):
+            words[Word.DROPPED_THERE + index] = counters.dropped.get(reason, 0)
+        self._beat()
+
+
+def _collector(settings: Settings, pid: int) -> Collector:
+    if settings.transport == "file":
+        return FileCollector(settings.file, pid=pid)
+    return HttpCollector(
+        settings.endpoint,
+        headers=settings.headers,
+        compression=settings.compression,
+        timeout_s=settings.timeout_s,
+    )
+
+
+def _begin_with(words: memoryview) -> None:
+    """Go on counting where an earlier sidecar of the same service left off."""
+    counters.sent, counters.posts = words[Word.SENT], words[Word.POSTS]
+    counters.retries, counters.failures = words[Word.RETRIES], words[Word.FAILURES]
+    counters.internal_errors = words[Word.INTERNAL_ERRORS]
+    for index, reason in enumerate(DropReason):
+        if words[Word.DROPPED_THERE + index]:
+            counters.dropped[reason] = words[Word.DROPPED_THERE + index]
+
+
+class _ToTheService(logging.Handler):
+    """Passes log lines on to the service's own logger, which is where its users look."""
+
+    def __init__(self, service: socket.socket, words: memoryview) -> None:
+        super().__init__()
+        self._service = service
+        self._words = words
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = json.dumps({"level": record.levelno, "message": self.format(record)[:8000]})
+        with contextlib.suppress(OSError, ValueError):  # nobody listens any more
+            self._service.send(line.encode() + b"\n", socket.MSG_DONTWAIT)
+            self._words[Word.MESSAGES] += 1
+
+
+def main(service: socket.socket) -> None:
+    """Read the configuration from the service, attach to its rings, say that it is ready, and work."""
+    with service.makefile("rb") as lines:
+        config = Config.from_json(lines.readline())
+    file = RingFile.attach(config.ring)
+    reader_fd = os.open(config.ring.with_suffix(READER_SUFFIX), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(reader_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    service.setblocking(False)
+    handler = _ToTheService(service, file.words)
+    logger = logging.getLogger("tailsight")
+    logger.addHandler(handler)
+    logger.propagate = False
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # so is what stops the service's group; see docs/sdk.md
+    with contextlib.suppress(OSError):
+        os.nice(_NICE)
+    loop = Loop(config, file, service)
+    loop._report()
+    service.send(b"ready\n")
+    loop.run()
+    config.ring.with_suffix(READER_SUFFIX).unlink(missing_ok=True)
+
+
+assert len(DropReason) <= MAX_REASONS  # noqa: S101  the words in shared memory have room for so many
+assert len(Reason) <= MAX_REASONS  # noqa: S101

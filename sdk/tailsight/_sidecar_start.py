@@ -1,0 +1,89 @@
+"""Starting the sidecar process: its shared memory, its interpreter, and the first words with it."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from ._folders import make_private, runtime_folder
+from ._options import Settings
+from ._ring import RingFile
+from ._sidecar_config import Config
+
+MAIN = Path(__file__).with_name("_sidecar_main.py")
+
+START_TIMEOUT_S = 20.0
+
+PYTHON = sys.hexversion >> 16  # major and minor version: marshal's format depends on it
+
+
+class CannotStart(Exception):  # noqa: N818  it says what is the case
+    """No sidecar can be had here. The message says why."""
+
+
+def make_rings(settings: Settings) -> RingFile:
+    """Make the shared memory, and lock it: that says that this service is alive. Raises CannotStart."""
+    problem: OSError | None = None
+    for folder in runtime_folder(settings.runtime_dir):
+        try:
+            make_private(folder)
+            path = folder / f"{os.getpid()}-{os.urandom(6).hex()}.ring"
+            file = RingFile.create(path, settings.buffer_bytes, python=PYTHON)
+            fcntl.flock(file.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except OSError as error:  # no such folder, no room in it, not ours: the next one
+            problem = error
+    raise CannotStart(f"no folder for the shared memory: {problem}")
+
+
+def start(settings: Settings, file: RingFile) -> socket.socket:
+    """Start a sidecar and wait until it reads the rings. Return the socket to it. Raises OSError or CannotStart."""
+    ours, theirs = socket.socketpair()
+    try:
+        command = [_interpreter(), "-I", str(MAIN), f"for-process-{os.getpid()}"]
+        with (
+            theirs,
+            subprocess.Popen(  # noqa: S603  our own script, under this very interpreter
+                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            ) as process,
+        ):
+            theirs.close()
+            ours.settimeout(START_TIMEOUT_S)
+            said = b""
+            with contextlib.suppress(OSError):
+                ours.sendall(Config(settings, pid=os.getpid(), ring=file.path).to_json())
+                said = ours.recv(64)
+            if not said.startswith(b"ready"):
+                process.terminate()
+                raise CannotStart(_last_words(process) or f"it did not answer within {START_TIMEOUT_S:g} s")
+    except BaseException:
+        ours.close()
+        raise
+    ours.setblocking(False)
+    return ours
+
+
+def _interpreter() -> str:
+    """Return a Python to run the sidecar with. Raises CannotStart where there is none."""
+    if getattr(sys, "frozen", False):
+        raise CannotStart("this program is frozen and brings no Python interpreter")
+    if not MAIN.is_file():
+        raise CannotStart("the package is not installed as files")
+    for candidate in (sys.executable, getattr(sys, "_base_executable", "")):
+        if candidate and Path(candidate).name.startswith("python") and os.access(candidate, os.X_OK):
+            return str(candidate)
+    raise CannotStart(
+        f"this process runs under {sys.executable or 'something unknown'}, which is no Python interpreter"
+    )
+
+
+def _last_words(process: "subprocess.Popen[bytes]") -> str:
+    """Return the last line that a process wrote to its standard error, without waiting for more."""
+    if process.stderr is None:
+        return ""
+    os.set_blocking(process.stderr.fileno(), False)
+    lines = (process.stderr.read() or b"").decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""
