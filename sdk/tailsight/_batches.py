@@ -25,9 +25,10 @@ _KEPT_FOR_CAUSE = frozenset({Reason.ERROR.value, Reason.DEADLINE.value, Reason.S
 
 
 class Counts(NamedTuple):
-    """What happened before spans got into a batch, since the sender began. Cumulative."""
+    """What happened to spans and requests since the sender began. Cumulative."""
 
-    dropped: Mapping[str, int]  # spans, by reason
+    never_taken_in: int  # spans dropped before add() saw them
+    dropped: Mapping[str, int]  # spans, by reason, those included
     kept: Mapping[str, int]  # requests, by sampling reason
     sampled_out: Mapping[str, int]
 
@@ -102,13 +103,9 @@ class Batcher:
             self._parts[name], self._spans[name] = [], 0
         self.bytes = 0
         # The last word of a sender, unless it would be its first: a process that recorded nothing has nothing to say.
-        if last and (self._number or self._counts() != Counts({}, {}, {})):
+        if last and (self._number or self._counts() != Counts(0, {}, {}, {})):
             batches.append(self._batch([], 0, NORMAL, last=True))
         return batches
-
-    def without_spans(self, batch: Batch) -> Batch:
-        """Return what takes the place of a batch that had to be dropped: its number, so that it is not missed."""
-        return Batch(batch.number, batch.priority, 0, self._body(batch.number, batch.priority, [], 0, last=False))
 
     def _batch(self, parts: list[bytes], spans: int, priority: str, *, last: bool = False) -> Batch:
         self._number += 1
@@ -122,7 +119,7 @@ class Batcher:
             keys.BATCH_NUMBER: number,
             keys.BATCH_SPANS: spans,
             keys.BATCH_PRIORITY: priority,
-            keys.SENDER_RECORDED: self._taken_in + sum(counts.dropped.values()),
+            keys.SENDER_RECORDED: self._taken_in + counts.never_taken_in,
             keys.SENDER_SPANS: self._encoded,
         }
         for key, counted in (

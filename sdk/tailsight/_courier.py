@@ -28,16 +28,13 @@ class Courier:
         counters: Counters,
         spool: Spool,
         *,
-        without_spans: Callable[[Batch], Batch],
         timeout_s: float,
         now: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = system_random,
     ) -> None:
-        """`without_spans` makes what takes the place of a batch that has to be dropped."""
         self._collector = collector
         self._policy = policy
         self._counters = counters
-        self._without_spans = without_spans
         self._timeout_s = timeout_s
         self._now = now
         self._jitter = jitter
@@ -70,7 +67,6 @@ class Courier:
             count_accepted(self._counters, self._collector.url, answer, batch.spans)
         else:
             count_refused(self._counters, self._collector.url, answer, batch.spans)
-            self._send_marker(batch)
 
     def retry(self, *, for_s: float = 1.0) -> None:
         """Send what waits, if it is time to, for about `for_s` seconds."""
@@ -90,8 +86,6 @@ class Courier:
                 count_accepted(self._counters, self._collector.url, answer, waiting.spans)
             else:
                 count_refused(self._counters, self._collector.url, answer, waiting.spans)
-                if waiting.own:
-                    self._send_marker(Batch(waiting.number, waiting.priority, waiting.spans, b""))
             if self._now() > until:
                 return
 
@@ -125,21 +119,11 @@ class Courier:
         return None
 
     def _keep(self, batch: Batch) -> None:
-        """Put a batch into the spool. What has to make room for it is counted, and leaves its number behind."""
-        pending = [batch]
-        while pending:
-            keeping = pending.pop()
-            gone = self.spool.put(keeping.number, keeping.priority, keeping.spans, keeping.body)
-            for lost in gone:
-                self._counters.drop(DropReason.SPOOL_FULL, lost.spans)
-                if lost.own and lost.spans:
-                    pending.append(self._without_spans(Batch(lost.number, lost.priority, lost.spans, b"")))
-                warn_once(
-                    "the spool is full",
-                    "the collector is away and spool_bytes is reached: the oldest batches are dropped, and "
-                    "counted, see tailsight.stats()",
-                )
-
-    def _send_marker(self, batch: Batch) -> None:
-        if batch.spans:
-            self._post(self._without_spans(batch).body)
+        """Put a batch into the spool. What has to make room for it is dropped and counted; its number stays missing."""
+        for lost in self.spool.put(batch.number, batch.priority, batch.spans, batch.body):
+            self._counters.drop(DropReason.SPOOL_FULL, lost.spans)
+            warn_once(
+                "the spool is full",
+                "the collector is away and spool_bytes is reached: batches are dropped, and counted, see "
+                "the `dropped` of tailsight.stats()",
+            )

@@ -5,23 +5,23 @@ import fcntl
 import os
 from pathlib import Path
 
+from . import _otlp
 from . import attributes as keys
 from ._batches import Batcher, Counts
 from ._delivery import Collector, count_accepted
 from ._http import Unreachable
-from ._ring import RingFile, RingReader, Word
+from ._resource import resource_attributes
+from ._ring import READER_SUFFIX, RingFile, RingReader, Word
 from ._sampling import Reason
+from ._sidecar_config import Config
 from ._stats import Counters, DropReason, counters
-
-READER_SUFFIX = ".reader"
-"""Beside each ring file lies one that its sidecar has locked. The ring file itself is locked by the service."""
 
 
 def send_left_behind(own: RingFile, collector: Collector) -> None:
     """Look for rings without a sidecar and without a service, and send what they hold to this collector."""
     for path in own.path.parent.glob("*.ring"):
         if path != own.path:
-            with contextlib.suppress(OSError, ValueError):  # it is in use, gone, or no ring file
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # it is in use, gone, or no ring file
                 _take_over(path, own, collector)
 
 
@@ -44,16 +44,19 @@ def _take_over(path: Path, own: RingFile, collector: Collector) -> None:
 def _is_for(file: RingFile, own: RingFile, collector: Collector) -> bool:
     """Tell whether these rings hold what this sidecar can read, for the collector that it knows."""
     same_python = file.words[Word.PYTHON] == own.words[Word.PYTHON]
-    return same_python and file.description().get("endpoint") == collector.url
+    return same_python and file.description().get("settings", {}).get("endpoint") == collector.url
 
 
 def _send(file: RingFile, collector: Collector) -> bool:
     """Return whether there is nothing left in it."""
     said = file.description()
-    resource = bytes.fromhex(said["resource"])
+    config = Config.from_plain(said)
+    # Its sidecar knew best. Where it came to none, this one is on the same machine.
+    known = said.get("resource")
+    resource = bytes.fromhex(known) if known else _otlp.resource(resource_attributes(config.settings, pid=config.pid))
     batcher = Batcher(
         lambda: resource,
-        {keys.MODEL: said["model"]} if said.get("model") else {},
+        {keys.MODEL: config.settings.model} if config.settings.model else {},
         counts=lambda: counts_in(file.words, Counters()),
         drop=lambda spans: counters.drop(DropReason.INTERNAL_ERROR, spans),
     )
@@ -84,4 +87,5 @@ def counts_in(words: memoryview, here: Counters) -> Counts:
     }
     kept = {reason.value: n for index, reason in enumerate(Reason) if (n := words[Word.KEPT + index])}
     out = {reason.value: n for index, reason in enumerate(Reason) if (n := words[Word.SAMPLED_OUT + index])}
-    return Counts(dropped, kept, out)
+    never_taken_in = sum(words[Word.DROPPED + index] for index in range(len(DropReason)))
+    return Counts(never_taken_in, dropped, kept, out)

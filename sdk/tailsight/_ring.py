@@ -30,6 +30,9 @@ from typing import Any
 MAGIC = 0x7461_696C_7369_6768  # "tailsigh"
 FORMAT = 1
 
+READER_SUFFIX = ".reader"
+"""Beside each ring file lies one that its sidecar has locked. The ring file itself is locked by the service."""
+
 PAGE = 4096
 DESCRIPTION_BYTES = 4 * PAGE
 RINGS = 8

@@ -16,7 +16,8 @@ MIN_OBSERVATIONS = 100
 _REFRESH_EVERY = 64
 _FORGET_AT = 8192
 _MAX_NAMES = 256
-_SUB_BITS = 4  # 16 buckets for each doubling: bounds are at most 6.25 % apart
+_SUB_BITS = 7  # 128 buckets for each doubling: bounds are at most 0.8 % apart
+_FORGOTTEN = 0.1  # a bucket that weighs less is gone
 
 
 class Reason(StrEnum):
@@ -39,8 +40,8 @@ class RunningP99:
     __slots__ = ("_counts", "_total", "_until_refresh", "threshold_ns")
 
     def __init__(self) -> None:
-        self._counts: dict[int, int] = {}
-        self._total = 0
+        self._counts: dict[int, float] = {}
+        self._total = 0.0
         self._until_refresh = MIN_OBSERVATIONS
         self.threshold_ns: int | None = None
         """Durations over it are slow; None until there is an estimate."""
@@ -56,16 +57,18 @@ class RunningP99:
             self._refresh()
 
     def _refresh(self) -> None:
-        self._until_refresh = _REFRESH_EVERY
-        above = self._total // 100
+        self._until_refresh = max(_REFRESH_EVERY, int(self._total) // 16)
+        above = self._total / 100
         for bucket in sorted(self._counts, reverse=True):
             above -= self._counts[bucket]
-            if above < 0:  # this bucket holds the quantile: what is over its upper end is certainly beyond
+            if above <= 0:  # this bucket holds the quantile: what is over its upper end is certainly beyond
                 shift = bucket >> (_SUB_BITS + 1)
                 self.threshold_ns = ((bucket & (2 ** (_SUB_BITS + 1) - 1)) + 1 << shift) - 1
                 break
         if self._total >= _FORGET_AT:
-            self._counts = {bucket: count // 2 for bucket, count in self._counts.items() if count > 1}
+            # Halved as fractions: what is rare is what this is about, and must fade no faster than the rest.
+            halves = {bucket: count / 2 for bucket, count in self._counts.items()}
+            self._counts = {bucket: count for bucket, count in halves.items() if count >= _FORGOTTEN}
             self._total = sum(self._counts.values())
 
 

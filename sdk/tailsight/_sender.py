@@ -17,6 +17,7 @@ from ._backlog import Backlog
 from ._batches import Batcher, Counts
 from ._delivery import Collector, Delivery, RetryPolicy
 from ._guard import caught
+from ._http import Unreachable
 from ._options import Settings
 from ._otel import attach, detach, suppressed
 from ._parse import waitable
@@ -28,6 +29,7 @@ THREAD_NAME = "tailsight-sender"
 _TURN_SPANS = 64  # encoded in one turn: about half a millisecond, in which no other thread runs
 _REST_S = 0.000_5
 _PAUSE_AFTER_ERROR_S = 0.1
+_GOODBYE_TIMEOUT_S = 1.0
 
 
 class Sender:
@@ -234,11 +236,14 @@ class Sender:
                     return
 
     def _say_goodbye(self) -> None:
-        """Report the final counts: with them whoever has the batches knows that nothing more comes."""
+        """Report the final counts, once: whoever has the batches then knows that nothing more comes."""
         try:
-            if self._deadline is not None and time.monotonic() < self._deadline and not self.backlog:
+            left_s = (self._deadline or 0.0) - time.monotonic()
+            if left_s > 0 and not self.backlog:
                 for batch in self._batcher.take(last=True):
-                    self._delivery.deliver(batch.body, batch.spans)
+                    self._collector.post(batch.body, timeout_s=min(left_s, _GOODBYE_TIMEOUT_S))
+        except Unreachable:
+            pass
         except Exception as error:
             caught("the last batch", error)
 
@@ -263,9 +268,11 @@ class Sender:
 
 
 def _counts(counters: Counters) -> Counts:
-    """Return what these counters say about what happened to spans before they got into a batch, or instead of it."""
+    """Return what these counters say."""
+    dropped = counters.dropped.copy()
     return Counts(
-        {reason.value: spans for reason, spans in counters.dropped.copy().items()},
+        dropped.get(DropReason.BUFFER_FULL, 0) + dropped.get(DropReason.SHUTDOWN, 0),
+        {reason.value: spans for reason, spans in dropped.items()},
         {reason.value: requests for reason, requests in counters.kept.copy().items()},
         {reason.value: requests for reason, requests in counters.sampled_out.copy().items()},
     )
@@ -273,9 +280,13 @@ def _counts(counters: Counters) -> Counts:
 
 def _since(before: Counts, now: Counts) -> Counts:
     """Return what was added: the counters are the process's, and this sender is not its first."""
+
+    def added(earlier: Mapping[str, int], later: Mapping[str, int]) -> Mapping[str, int]:
+        return {key: count - earlier.get(key, 0) for key, count in later.items() if count > earlier.get(key, 0)}
+
     return Counts(
-        *(
-            {key: count - earlier.get(key, 0) for key, count in later.items() if count > earlier.get(key, 0)}
-            for earlier, later in zip(before, now, strict=True)
-        )
+        now.never_taken_in - before.never_taken_in,
+        added(before.dropped, now.dropped),
+        added(before.kept, now.kept),
+        added(before.sampled_out, now.sampled_out),
     )

@@ -7,7 +7,6 @@ same rings, and what it had to say goes to the service's log.
 
 import contextlib
 import json
-import os
 import select
 import socket
 import threading
@@ -19,7 +18,7 @@ from ._backlog import Backlog
 from ._guard import caught, logger, warn_once
 from ._options import Settings
 from ._parse import waitable
-from ._ring import RingFile, RingReader, RingWriter, Word
+from ._ring import READER_SUFFIX, RingFile, RingReader, RingWriter, Word
 from ._sampling import Reason
 from ._sender import Sender
 from ._sidecar_start import CannotStart, make_rings, start
@@ -49,6 +48,8 @@ class Sidecar:
         self._make_fallback = fallback
         self._on_start = on_start
         self._early = Backlog(settings.buffer_bytes, counters)  # until the rings are there
+        self._tallies: dict[int, int] = {}  # what the words of this side say, also before they are there
+        self._begun = False
         self._file: RingFile | None = None
         self._writer: RingWriter | None = None
         self._sender: Sender | None = None
@@ -59,8 +60,10 @@ class Sidecar:
         self._starts = 0
         self._flushes = 0
         self._launching = threading.Lock()
+        self._launcher: threading.Thread | None = None
         self._closing = False
         self._ended: Stats | None = None
+        counters.on_drop, counters.on_decision = self.dropped, self.decided
 
     # --- called by the application's threads ------------------------------------------------------------------------
 
@@ -93,27 +96,28 @@ class Sidecar:
         """
         until = time.monotonic() + waitable(timeout_s)
         if not self._is_launched(until):
-            return self._writer is None and self._sender is None and not self._early
-        sender, file = self._sender, self._file
-        if sender is not None:
-            return sender.flush(max(0.0, until - time.monotonic()))
-        if file is None:
-            return True
-        self._flushes += 1
-        mine = max(self._flushes, file.words[Word.FLUSH_WANTED] + 1)
+            return not self._begun
+        file = self._file
+        mine = 0
         nudge_again_at = 0.0
         # Polled, since a signal handler may flush in the midst of a flush: it must find nothing held.
-        while file.words[Word.FLUSH_DONE] < mine:
+        while (sender := self._sender) is None and file is not None:
+            words = file.words
+            if not mine:
+                self._flushes += 1
+                mine = max(self._flushes, words[Word.FLUSH_WANTED] + 1)
+            if words[Word.FLUSH_DONE] >= mine:
+                return True
             now = time.monotonic()
             if now >= until:
                 return False
-            file.words[Word.FLUSH_WANTED] = max(file.words[Word.FLUSH_WANTED], mine)
+            words[Word.FLUSH_WANTED] = max(words[Word.FLUSH_WANTED], mine)
             if now >= nudge_again_at:
                 self._nudge()
                 self._look(time.monotonic_ns())
                 nudge_again_at = now + 0.05
             time.sleep(_POLL_S)
-        return True
+        return sender is None or sender.flush(max(0.0, until - time.monotonic()))
 
     def close(self, timeout_s: float, *, wait: bool = True) -> None:
         """Let the sidecar send what is pending, for `timeout_s` seconds at most, and end.
@@ -122,32 +126,34 @@ class Sidecar:
         service does not depend on it.
         """
         until = time.monotonic() + waitable(timeout_s)
-        if not self._closing and self._early and self._writer is None and self._sender is None:
-            self._is_launched(until)
         self._closing = True
+        launcher = self._launcher
+        if wait and launcher is not None and launcher is not threading.current_thread():
+            launcher.join(max(0.0, until - time.monotonic()))
         sender, file, service_end = self._sender, self._file, self._service_end
         if sender is not None:
             sender.close(max(0.0, until - time.monotonic()), wait=wait)
             return
-        if file is None or service_end is None:
-            if wait:
-                self._send_early_here(max(0.0, until - time.monotonic()))
+        if file is not None:
+            file.words[Word.CLOSING] = max(1, int(until * 1e9))
+            self._nudge()
+        if not wait:
             return
-        file.words[Word.CLOSING] = max(1, int(until * 1e9))
-        self._nudge()
-        if wait:
+        if service_end is not None:
             self._await_end(service_end, until)
             self._listen_now()
             self._ended = self.stats()
-            with contextlib.suppress(OSError):
-                service_end.close()
+            service_end.close()
+            self._file = self._writer = None
+        elif self._early:
+            self._send_early_here(max(0.0, until - time.monotonic()))
 
     @property
     def alive(self) -> bool:
         """Whether something works on what was pushed."""
         if self._sender is not None:
             return self._sender.alive
-        return self._service_end is not None and self._service_end.fileno() >= 0
+        return self._service_end is not None and not _is_at_its_end(self._service_end)
 
     @property
     def name(self) -> str:
@@ -180,42 +186,53 @@ class Sidecar:
     def abandon(self) -> None:
         """Let go of everything, in a forked child: it is the parent's."""
         self._closing = True
-        if self._service_end is not None:
-            with contextlib.suppress(OSError):
-                self._service_end.close()
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                os.close(self._file.fd)
+        service_end, file = self._service_end, self._file
+        self._service_end = self._file = self._writer = None
+        if service_end is not None:
+            service_end.close()
+        if file is not None:
+            file.close()
 
     # --- what the shared memory is told -----------------------------------------------------------------------------
 
     def dropped(self, reason: DropReason, spans: int) -> None:
         """Pass on that spans were dropped on this side."""
-        if self._file is not None:
-            self._file.words[Word.DROPPED + _REASONS[reason]] += spans
+        self._tell(Word.DROPPED + _REASONS[reason], spans)
 
     def decided(self, reason: Reason, kept: bool) -> None:
         """Pass on what sampling decided about a request."""
-        if self._file is not None:
-            table = Word.KEPT if kept else Word.SAMPLED_OUT
-            self._file.words[table + _SAMPLING_REASONS[reason]] += 1
+        self._tell((Word.KEPT if kept else Word.SAMPLED_OUT) + _SAMPLING_REASONS[reason], 1)
+
+    def _tell(self, word: int, more: int) -> None:
+        """Add to a word that this side writes. Under the counters' lock."""
+        tally = self._tallies[word] = self._tallies.get(word, 0) + more
+        file = self._file
+        if file is not None:
+            file.words[word] = tally
 
     # --- before the rings are there ---------------------------------------------------------------------------------
 
     def _push_early(self, packed: bytes) -> None:
+        if not self._begun:
+            self._begun = True
+            self._on_start()
         self._early.add(packed, _record.count(packed))
         if self._writer is not None or self._sender is not None:
             self._move_early()  # they came in the meantime
-        elif not self._launching.locked():
-            threading.Thread(target=self._launch, name="tailsight-launch", daemon=True).start()
+        else:
+            self._begin_launch()
+
+    def _begin_launch(self) -> None:
+        if self._launcher is None or not self._launcher.is_alive():
+            self._launcher = threading.Thread(target=self._launch, name="tailsight-launch", daemon=True)
+            self._launcher.start()
 
     def _is_launched(self, until: float) -> bool:
         """Wait for the sidecar, or the thread in its place. False if there is nothing to launch it for, or no time."""
-        while self._writer is None and self._sender is None:
-            if not self._early or time.monotonic() >= until:
+        while self._service_end is None and self._sender is None:
+            if not self._begun or self._closing or time.monotonic() >= until:
                 return False
-            if not self._launching.locked():
-                threading.Thread(target=self._launch, name="tailsight-launch", daemon=True).start()
+            self._begin_launch()
             time.sleep(_POLL_S)
         return True
 
@@ -242,23 +259,27 @@ class Sidecar:
         if not self._launching.acquire(blocking=False):
             return
         try:
-            if self._writer is None and self._sender is None:
+            if self._service_end is None and self._sender is None:
                 try:
-                    if self._file is None:
-                        self._file = make_rings(self._settings)
-                    self._start_process(self._file)
-                    self._nudge_over = self._file.words[Word.RING_BYTES] // 2
-                    self._next_look_ns = time.monotonic_ns() + _LOOK_EVERY_NS
-                    self._counters.on_drop, self._counters.on_decision = self.dropped, self.decided
-                    self._writer = RingWriter(self._file)
+                    self._make_rings()
+                    self._move_early()  # from here on a kill -9 loses nothing
+                    self._start_process()
                 except Exception as error:
                     self._fall_back(error)
-                self._on_start()
             self._move_early()
         except Exception as error:
             caught("starting the sidecar", error)
         finally:
             self._launching.release()
+
+    def _make_rings(self) -> None:
+        file = make_rings(self._settings)
+        self._nudge_over = file.words[Word.RING_BYTES] // 2
+        self._next_look_ns = time.monotonic_ns() + _LOOK_EVERY_NS
+        self._file = file
+        for word, tally in self._tallies.copy().items():
+            file.words[word] = tally
+        self._writer = RingWriter(file)
 
     def _fall_back(self, error: Exception) -> None:
         warn_once(
@@ -268,18 +289,24 @@ class Sidecar:
             error if isinstance(error, CannotStart | OSError) else f"{type(error).__name__}: {error}",
         )
         file, self._file = self._file, None
+        service_end, self._service_end = self._service_end, None
         self._writer = None
+        if service_end is not None:
+            service_end.close()
         sender = self._make_fallback()
         if file is not None:
             reader = RingReader(file)
             reader.look()
             for packed in reader.take():
                 sender.push(packed, _record.count(packed))
-            file.path.unlink(missing_ok=True)
+            for path in (file.path, file.path.with_suffix(READER_SUFFIX)):
+                path.unlink(missing_ok=True)
         self._sender = sender
 
-    def _start_process(self, file: RingFile) -> None:
-        before, self._service_end = self._service_end, start(self._settings, file)
+    def _start_process(self) -> None:
+        if self._file is None:
+            return
+        before, self._service_end = self._service_end, start(self._settings, self._file)
         if before is not None:
             before.close()
 
@@ -298,14 +325,7 @@ class Sidecar:
         file, service_end = self._file, self._service_end
         if file is None or service_end is None or self._closing:
             return False
-        if now_ns - file.words[Word.BEAT] > _BEATS_AT_LEAST_EVERY_NS:
-            return True
-        try:
-            return service_end.recv(1, socket.MSG_PEEK) == b""
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
+        return now_ns - file.words[Word.BEAT] > _BEATS_AT_LEAST_EVERY_NS or _is_at_its_end(service_end)
 
     def _revive(self) -> None:
         """Start another sidecar on the same rings. After a few in vain the thread takes over."""
@@ -317,7 +337,7 @@ class Sidecar:
             self._starts += 1
             if self._starts > _MAX_STARTS:
                 raise CannotStart(f"it ended {_MAX_STARTS} times")
-            self._start_process(self._file)
+            self._start_process()
         except Exception as error:
             self._fall_back(error)
         finally:
@@ -355,3 +375,13 @@ class Sidecar:
                 logger.log(int(message["level"]), "%s (the sidecar)", message["message"])
             except Exception as error:  # half a line, or a log handler that raises
                 caught("reading what the sidecar says", error)
+
+
+def _is_at_its_end(service_end: socket.socket) -> bool:
+    """Tell whether the sidecar has closed the connection: it has ended."""
+    try:
+        return service_end.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

@@ -8,6 +8,8 @@ from typing import Any
 
 from ._options import Settings
 
+_BYTES = "\0bytes"
+
 
 class Config:
     """What the service tells its sidecar, as JSON over the socket: secrets do not belong on a command line."""
@@ -17,23 +19,43 @@ class Config:
         self.pid = pid
         self.ring = ring
 
+    def plain(self, *, secrets: bool = True) -> dict[str, Any]:
+        """Return what JSON can say; without `secrets`, no headers."""
+        names = [name for name in Settings.__slots__ if secrets or name != "headers"]
+        settings = {name: _plain(getattr(self.settings, name)) for name in names}
+        return {"pid": self.pid, "ring": str(self.ring), "settings": settings}
+
     def to_json(self) -> bytes:
         """Encode as one line."""
-        values = {name: getattr(self.settings, name) for name in Settings.__slots__}
-        plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
-        content = {"pid": self.pid, "ring": str(self.ring), "settings": plain}
-        return json.dumps(content, default=lambda value: {"bytes": value.hex()}).encode() + b"\n"
+        return json.dumps(self.plain()).encode() + b"\n"
 
     @classmethod
     def from_json(cls, line: bytes) -> "Config":
-        """Decode a line."""
-        content = json.loads(line, object_hook=_bytes_again)
-        values: dict[str, Any] = {
-            name: MappingProxyType(value) if isinstance(value, dict) else value
-            for name, value in content["settings"].items()
-        }
+        """Decode a line. Raises ValueError, KeyError or TypeError if it is none."""
+        return cls.from_plain(json.loads(line))
+
+    @classmethod
+    def from_plain(cls, content: Mapping[str, Any]) -> "Config":
+        """Read what plain() said."""
+        values: dict[str, Any] = {}
+        for name, value in content["settings"].items():
+            again = _again(value)
+            values[name] = MappingProxyType(again) if isinstance(again, dict) else again
         return cls(Settings(**values), pid=content["pid"], ring=Path(content["ring"]))
 
 
-def _bytes_again(found: dict[str, Any]) -> Any:
-    return bytes.fromhex(found["bytes"]) if found.keys() == {"bytes"} else found
+def _plain(value: Any) -> Any:
+    """Say bytes, which a resource attribute may hold, in JSON."""
+    if isinstance(value, bytes):
+        return {_BYTES: value.hex()}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _again(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {_BYTES}:
+            return bytes.fromhex(value[_BYTES])
+        return {key: _again(item) for key, item in value.items()}
+    return [_again(item) for item in value] if isinstance(value, list) else value

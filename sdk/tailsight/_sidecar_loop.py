@@ -25,10 +25,10 @@ from ._file import FileCollector
 from ._folders import spool_folder
 from ._guard import caught
 from ._http import Collector as HttpCollector
-from ._left_behind import READER_SUFFIX, counts_in, send_left_behind
+from ._left_behind import counts_in, send_left_behind
 from ._options import Settings
 from ._resource import resource_attributes
-from ._ring import MAX_REASONS, RingFile, RingReader, Word
+from ._ring import MAX_REASONS, READER_SUFFIX, RingFile, RingReader, Word
 from ._sampling import Reason
 from ._sidecar_config import Config
 from ._sidecar_devices import Devices
@@ -67,7 +67,7 @@ class Loop:
         self._collector = collector or _collector(settings, config.pid)
         self._resource = _otlp.resource(resource_attributes(settings, pid=config.pid))
         defaults = {keys.MODEL: settings.model} if settings.model else {}
-        file.describe({"resource": self._resource.hex(), "model": settings.model, "endpoint": self._collector.url})
+        file.describe({**config.plain(secrets=False), "resource": self._resource.hex()})
         self._batcher = Batcher(
             lambda: self._resource,
             defaults,
@@ -87,7 +87,6 @@ class Loop:
             RetryPolicy.of(settings),
             counters,
             self._spool,
-            without_spans=self._batcher.without_spans,
             timeout_s=settings.timeout_s,
             now=now,
         )

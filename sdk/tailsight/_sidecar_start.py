@@ -33,6 +33,7 @@ def make_rings(settings: Settings) -> RingFile:
             path = folder / f"{os.getpid()}-{os.urandom(6).hex()}.ring"
             file = RingFile.create(path, settings.buffer_bytes, python=PYTHON)
             fcntl.flock(file.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.describe(Config(settings, pid=os.getpid(), ring=path).plain(secrets=False))
             return file
         except OSError as error:  # no such folder, no room in it, not ours: the next one
             problem = error
@@ -43,6 +44,9 @@ def start(settings: Settings, file: RingFile) -> socket.socket:
     """Start a sidecar and wait until it reads the rings. Return the socket to it. Raises OSError or CannotStart."""
     ours, theirs = socket.socketpair()
     try:
+        # Said before there is somebody to hear it: if this process is killed now, the sidecar still knows what to do.
+        ours.setblocking(False)
+        ours.sendall(Config(settings, pid=os.getpid(), ring=file.path).to_json())
         command = [_interpreter(), "-I", str(MAIN), f"for-process-{os.getpid()}"]
         with (
             theirs,
@@ -54,13 +58,13 @@ def start(settings: Settings, file: RingFile) -> socket.socket:
             ours.settimeout(START_TIMEOUT_S)
             said = b""
             with contextlib.suppress(OSError):
-                ours.sendall(Config(settings, pid=os.getpid(), ring=file.path).to_json())
                 said = ours.recv(64)
             if not said.startswith(b"ready"):
                 process.terminate()
                 raise CannotStart(_last_words(process) or f"it did not answer within {START_TIMEOUT_S:g} s")
     except BaseException:
         ours.close()
+        theirs.close()
         raise
     ours.setblocking(False)
     return ours

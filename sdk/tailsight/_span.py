@@ -21,6 +21,7 @@ from ._core import ENTERED, FRESH, PREPARED, SHARED, Core, Prepared
 from ._details import Details, describe_end
 from ._guard import caught
 from ._otel import SPAN_KEY, attach, detach, get_current, with_span
+from ._pace import Pace
 from ._record import KIND_SERVER, STATUS_ERROR
 from ._recorder import Recorder, current
 from ._trace import SAMPLED, WAITING_VALUES, Trace
@@ -68,6 +69,11 @@ class Span(Core, trace_api.Span):
         """Be current again, as before suspend()."""
         if context is not None:
             self._token = attach(context)
+
+    def keep_pace(self, pace: Pace) -> None:
+        """Take what is known of a stream's items. The statistics are made where the record is encoded."""
+        if self._attributes is not None:
+            self._more().pace = pace.packed()
 
     def _close(self, exc: BaseException | None) -> None:
         """End, with the exception that ended the work if there was one. A second time does nothing."""

@@ -172,10 +172,9 @@ class Spool:
         return gone
 
     def _victim(self, new: Waiting) -> Waiting:
-        """Choose what to drop. What stands for a dropped batch has no spans, and goes last: so loss stays known."""
-        candidates = [waiting for waiting in (*self._waiting, new) if waiting.spans] or [*self._waiting, new]
+        candidates = (*self._waiting, new)
         if self._lowest_value_first:
-            candidates = [waiting for waiting in candidates if waiting.priority == NORMAL] or candidates
+            return next((waiting for waiting in candidates if waiting.priority == NORMAL), candidates[0])
         return candidates[0]
 
     def _claim(self, folder: Path) -> None:

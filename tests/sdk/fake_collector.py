@@ -1,6 +1,8 @@
 """A real HTTP server on loopback that answers as it is told and remembers what it got."""
 
+import contextlib
 import gzip
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -36,7 +38,7 @@ class Received:
     @property
     def message(self) -> ExportTraceServiceRequest:
         content = gzip.decompress(self.body) if self.headers.get("content-encoding") == "gzip" else self.body
-        return ExportTraceServiceRequest.FromString(content)
+        return ExportTraceServiceRequest.FromString(content if self.path == "/v1/traces" else b"")
 
     @property
     def spans(self) -> list[Span]:
@@ -55,15 +57,21 @@ class Received:
 class FakeCollector:
     """Replies with what is queued, then with 200."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.received: list[Received] = []
         self.replies: list[Reply] = []
+        self.metrics_reply = Reply()
         self.gate: threading.Event | None = None  # if set: answers wait for it
         self._changed = threading.Condition()
+        self._connections: list[socket.socket] = []
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                super().setup()
+                collector._connections.append(self.connection)
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
@@ -83,7 +91,7 @@ class FakeCollector:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
@@ -93,6 +101,8 @@ class FakeCollector:
         with self._changed:
             self.received.append(received)
             self._changed.notify_all()
+            if received.path != "/v1/traces":
+                return self.metrics_reply
             return self.replies.pop(0) if self.replies else Reply()
 
     def wait_for(self, requests: int, timeout: float = 10) -> None:
@@ -106,16 +116,22 @@ class FakeCollector:
         return [span for received in self.received for span in received.spans]
 
     def close(self) -> None:
+        """Stop. A second time does nothing."""
+        if not self._thread.is_alive():
+            return
         if self.gate is not None:
             self.gate.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        for connection in self._connections:  # a client that keeps its connection must notice as well
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
-def fake_collector() -> Iterator[FakeCollector]:
-    collector = FakeCollector()
+def fake_collector(port: int = 0) -> Iterator[FakeCollector]:
+    collector = FakeCollector(port)
     try:
         yield collector
     finally:

@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanContext, get_current_span
 from sdk.fake_collector import FakeCollector, Reply
 
 import tailsight
-from tailsight import _decorate, _delivery, _http, _otlp, _parse, _runtime, _sender, _trace
+from tailsight import _delivery, _http, _otlp, _parse, _runtime, _sender, _stream, _trace
 from tailsight._clock import ANCHOR_TOLERANCE_NS
 from tailsight._delivery import Delivery, RetryPolicy
 from tailsight._options import resolve
@@ -135,13 +135,13 @@ def test_an_async_generator_is_known_to_the_loop_by_its_wrapper_only(captured: C
         assert cleaned == [1]
         kept.append(numbers())
         await anext(kept[0])
-        assert len(_decorate._open_streams) == 1
+        assert len(_stream._open_streams) == 1
 
     hooks = sys.get_asyncgen_hooks()
     asyncio.run(main())
     assert cleaned == [1, 1]
     assert problems == []
-    assert not _decorate._open_streams
+    assert not _stream._open_streams
     assert sys.get_asyncgen_hooks() == hooks
     assert [span.attributes["tailsight.stream.abandoned"] for span in captured.spans] == [True, True]
 

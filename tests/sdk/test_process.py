@@ -14,6 +14,12 @@ import tailsight
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
 
 
+@pytest.fixture(autouse=True, params=["thread", "sidecar"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("TAILSIGHT_TRANSPORT", request.param)
+    return str(request.param)
+
+
 def run(collector: FakeCollector | None, script: str, **environ: str) -> subprocess.CompletedProcess[str]:
     prelude = "import os, random, sys, threading\nimport tailsight\n"
     return subprocess.run(
