@@ -3,7 +3,8 @@
 AnalysisError
 ├── QuestionError        the question itself makes no sense, whatever the data
 └── NotEnoughDataError   the data cannot decide it yet; `missing` says how much more is needed
-    └── NoSpansError     nothing at all was found where the question looked
+    ├── NoSpansError     nothing at all was found where the question looked
+    └── NoSendersError   nobody who numbers batches was heard where the question looked
 """
 
 from __future__ import annotations
@@ -27,3 +28,7 @@ class NotEnoughDataError(AnalysisError):
 
 class NoSpansError(NotEnoughDataError):
     """No span (or no request) was found in the window, with these filters."""
+
+
+class NoSendersError(NotEnoughDataError):
+    """No sender that numbers its batches was heard in the window, with these filters."""

@@ -54,8 +54,8 @@ class Window:
     def to_json(self) -> dict[str, str | int]:
         """Plain data: both ends as ISO 8601 text in UTC and as nanoseconds."""
         return {
-            "since": _iso(self.since_ns),
-            "until": _iso(self.until_ns),
+            "since": iso(self.since_ns),
+            "until": iso(self.until_ns),
             "since_ns": self.since_ns,
             "until_ns": self.until_ns,
             "label": self.label,
@@ -113,6 +113,11 @@ def as_names(value: str | Sequence[str] | None) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
+def iso(time_ns: int) -> str:
+    """ISO 8601 text in UTC, to the nanosecond."""
+    return f"{_utc(time_ns):%Y-%m-%dT%H:%M:%S}.{time_ns % NS_PER_S:09}Z"
+
+
 def _utc(time_ns: int) -> datetime:
     return datetime.fromtimestamp(time_ns // NS_PER_S, UTC)
 
@@ -120,10 +125,6 @@ def _utc(time_ns: int) -> datetime:
 def _clock(time_ns: int, *, finer: bool) -> str:
     text = f"{_utc(time_ns):%H:%M:%S}"
     return f"{text}.{time_ns % NS_PER_S // NS_PER_MS:03}" if finer else text
-
-
-def _iso(time_ns: int) -> str:
-    return f"{_utc(time_ns):%Y-%m-%dT%H:%M:%S}.{time_ns % NS_PER_S:09}Z"
 
 
 def _length(seconds: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -21,8 +21,8 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 DEFAULT_WINDOW_NS = 3_600_000_000_000
 _UNITS_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
-_AGO = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)")
-_FILTER_HELP = {
+_LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|m|h|d|w)")
+FILTER_HELP = {
     "service": "Only this service; a request is then what enters it.",
     "stage": "Only this stage.",
     "hardware": "Only this hardware type.",
@@ -69,23 +69,32 @@ def reading_options(command: Callable[..., None]) -> Callable[..., None]:
             except NoSpansError as error:
                 raise CommandError(f"{error}; {way_out(store, filters)}", NOT_ENOUGH_DATA) from error
 
-    decorated = click.option("--json", "as_json", is_flag=True, help="Answer in JSON with stable keys.")(with_question)
-    decorated = store_option(decorated)
-    for name, text in reversed(_FILTER_HELP.items()):
-        decorated = click.option(f"--{name}", name, multiple=True, metavar="NAME", help=text)(decorated)
-    decorated = click.option("--all-time", is_flag=True, help="Everything in the store.")(decorated)
-    decorated = click.option(
-        "--run", multiple=True, metavar="NAME", help="Only this run; alone: the whole time of it."
-    )(decorated)
-    decorated = click.option("--until", metavar="TIME", help="End of the window, written like --since. Default: now.")(
-        decorated
-    )
-    return click.option(
-        "--since",
-        metavar="TIME",
-        help="Start of the window: 15m, 2h, 7d ago, or a date or time of ISO 8601 (UTC unless it says otherwise). "
-        "Default: an hour before its end.",
-    )(decorated)
+    return asking_options(FILTER_HELP)(with_question)
+
+
+def asking_options(filters: Mapping[str, str]) -> Callable[[Decorated], Decorated]:
+    """Add the options of a question: the window of time, filters with their help, the store, and the answer's form."""
+
+    def add(command: Decorated) -> Decorated:
+        decorated = click.option("--json", "as_json", is_flag=True, help="Answer in JSON with stable keys.")(command)
+        decorated = store_option(decorated)
+        for name, text in reversed(list(filters.items())):
+            decorated = click.option(f"--{name}", name, multiple=True, metavar="NAME", help=text)(decorated)
+        decorated = click.option("--all-time", is_flag=True, help="Everything in the store.")(decorated)
+        decorated = click.option(
+            "--run", multiple=True, metavar="NAME", help="Only this run; alone: the whole time of it."
+        )(decorated)
+        decorated = click.option(
+            "--until", metavar="TIME", help="End of the window, written like --since. Default: now."
+        )(decorated)
+        return click.option(
+            "--since",
+            metavar="TIME",
+            help="Start of the window: 15m, 2h, 7d ago, or a date or time of ISO 8601 (UTC unless it says otherwise). "
+            "Default: an hour before its end.",
+        )(decorated)
+
+    return add
 
 
 def chosen_window(since: str | None, until: str | None, *, all_time: bool, now_ns: int) -> Window | None:
@@ -106,8 +115,8 @@ def parse_time(text: str, now_ns: int, option: str) -> int:
     text = text.strip()
     if text == "now":
         return now_ns
-    if ago := _AGO.fullmatch(text):
-        return now_ns - round(float(ago[1]) * _UNITS_S[ago[2]] * 1_000_000_000)
+    if (ago_s := parse_length_s(text)) is not None:
+        return now_ns - round(ago_s * 1_000_000_000)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -120,6 +129,12 @@ def parse_time(text: str, now_ns: int, option: str) -> int:
     if time_ns < 0:
         raise click.UsageError(f"{option} {text!r} is before 1970: no span is that old")
     return time_ns
+
+
+def parse_length_s(text: str) -> float | None:
+    """Read a length of time, in seconds: `15m`, `1.5h`; None where it is none."""
+    length = _LENGTH.fullmatch(text.strip())
+    return float(length[1]) * _UNITS_S[length[2]] if length else None
 
 
 def _whole_time(store: Store, runs: tuple[str, ...]) -> Window:

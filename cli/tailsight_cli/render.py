@@ -16,7 +16,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from tailsight_analysis import Breakdown, Excess, LatencySummary, OverRepresented, Tail, Window
+from tailsight_analysis import Breakdown, Excess, LatencySummary, OverRepresented, ResponseTimes, Tail, Window
 
 NO_STAGE = "(no stage)"
 NO_VALUE = "–"
@@ -25,7 +25,9 @@ LEAST_SHARE = 0.005
 _BAR_WIDTH = 12
 _EMPTY = {"stage": NO_STAGE}
 _SHARE = "share"
-_DROPPED = ("p90", "p99.9", "p95", "errors", "max")
+_DROPPED = ("p90", "p99.9", "p95", "errors", "max", "stored")
+_ROUGH = "~"  # before a figure that rests on too few
+_ROUGH_NOTE = f"{_ROUGH} fewer than 10 lie beyond this p99.9: a rough figure."
 _LEAST_NAME = 12  # characters that a dimension's names are folded to, before figures are left out
 _GAP = 2
 _LONGEST_VALUE = 120
@@ -44,10 +46,16 @@ def console() -> Console:
 def render_breakdown(result: Breakdown) -> RenderableType:
     """Table of groups, the requests as wholes first. Where it is too narrow for all quantiles, some are left out."""
     notes = [] if result.requests else ["No request starts in this window: its spans belong to requests outside it."]
-    if result.requests and result.sampled_requests < result.requests.count:
-        notes.append(f"“{_SHARE}” comes from {result.sampled_requests:,} of {result.requests.count:,} requests.")
+    if result.requests and result.requests.stored is not None:
+        notes.append(
+            f"Estimates: {_requests(result.requests.stored)} that were kept stand for {result.requests.count:,}, each "
+            "counted by its sampling weight."
+        )
+    if result.requests and result.sampled_requests < result.requests.stored_count:
+        notes.append(f"“{_SHARE}” comes from {result.sampled_requests:,} of {result.requests.stored_count:,} requests.")
     heading = _heading("Latency in ms", result.window, result.filters.label)
-    return Group(heading, _BreakdownTable(result), *_notes(notes))
+    response = _response(result.response) if result.response else []
+    return Group(heading, _BreakdownTable(result), *_notes(notes), *response)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,7 @@ class _BreakdownTable:
             folded = sum(min(widths[name], _LEAST_NAME) for name in groups)
             if folded + sum(widths[name] for name in shown) + _GAP * (len(groups) + len(shown)) <= options.max_width:
                 break
-            del shown[heading]
+            shown.pop(heading, None)
         table = _table()
         for name in groups:
             table.add_column(name, overflow="fold", min_width=min(widths[name], _LEAST_NAME))
@@ -75,6 +83,8 @@ class _BreakdownTable:
             texts = (Text(cell) for cell in cells)  # texts, because names may look like markup
             table.add_row(*texts, style="bold" if whole else "", end_section=whole)
         yield table
+        if any(cell.startswith(_ROUGH) for cell in shown.get("p99.9", [])):
+            yield from _notes([_ROUGH_NOTE])
 
     def _names(self) -> list[list[str]]:
         rows = [
@@ -92,11 +102,14 @@ class _BreakdownTable:
             latencies.insert(0, (self.result.requests, "100 %"))
         return {
             "count": [f"{latency.count:,}" for latency, _ in latencies],
+            **({"stored": [f"{latency.stored_count:,}" for latency, _ in latencies]} if self.result.weighted else {}),
             "p50": [significant(latency.p50_ms) for latency, _ in latencies],
             "p90": [significant(latency.p90_ms) for latency, _ in latencies],
             "p95": [significant(latency.p95_ms) for latency, _ in latencies],
             "p99": [significant(latency.p99_ms) for latency, _ in latencies],
-            "p99.9": [significant(latency.p999_ms) for latency, _ in latencies],
+            "p99.9": [
+                f"{_ROUGH if latency.p999_is_rough else ''}{significant(latency.p999_ms)}" for latency, _ in latencies
+            ],
             "max": [significant(latency.max_ms) for latency, _ in latencies],
             "jitter": [significant(latency.jitter_ms) for latency, _ in latencies],
             "errors": [percent(latency.error_rate) for latency, _ in latencies],
@@ -120,6 +133,11 @@ def render_tail(result: Tail) -> RenderableType:
         f"{result.typical_requests:,} typical ones (p40 to p60), of {result.requests:,}.\n"
     )
     notes = []
+    if result.stored:
+        notes.append(
+            f"Estimates: {result.stored.tail:,} of the tail and {result.stored.typical:,} typical ones are stored, of "
+            f"{_requests(result.stored.requests)} that were kept, each counted by its sampling weight."
+        )
     if result.is_sampled:
         notes.append(
             f"Means come from {result.tail_sampled:,} of the tail and {result.typical_sampled:,} typical ones."
@@ -140,6 +158,8 @@ def render_tail(result: Tail) -> RenderableType:
 def verdict(result: Tail) -> str:
     """Say in one sentence what the tail's excess is."""
     threshold = f"{_quantile(result.quantile)} is {significant(result.threshold_ms)} ms"
+    if result.is_rough:
+        threshold += f" (roughly: the tail is {_requests(result.held.tail)})"
     extra_ms = result.total.excess_ms
     if extra_ms <= 0:
         return f"{threshold}, and the tail takes no longer than a typical request: there is nothing to explain."
@@ -188,6 +208,28 @@ def bar(share: float, width: int = _BAR_WIDTH) -> str:
     eighths = round(min(max(share, 0.0), 1.0) * width * 8)
     whole, rest = divmod(eighths, 8)
     return "█" * whole + (_EIGHTHS[rest] if rest else "")
+
+
+def _response(times: ResponseTimes) -> list[RenderableType]:
+    """Response time beside service time, for the requests that say when they should have started."""
+    parts: list[RenderableType] = [Text("")]
+    if times.response and times.service:
+        table = _table()
+        table.add_column(f"{_requests(times.count)} with an intended start", overflow="fold")
+        for heading in ("p50", "p90", "p99", "p99.9"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for name, line in (("response (from it)", times.response), ("service (from the actual one)", times.service)):
+            rough = _ROUGH if line.p999_is_rough else ""
+            shown = [significant(line.p50_ms), significant(line.p90_ms), significant(line.p99_ms)]
+            table.add_row(name, *shown, f"{rough}{significant(line.p999_ms)}")
+        parts.append(table)
+        if times.response.p999_is_rough or times.service.p999_is_rough:
+            parts += _notes([_ROUGH_NOTE])
+    if times.ignored:
+        parts += _notes([
+            f"Left out: {_requests(times.ignored)} whose intended start is more than 1 h early, or unreadable."
+        ])  # fmt: skip
+    return parts
 
 
 def _attributes(result: Tail) -> RenderableType:

@@ -17,6 +17,8 @@ from tailsight_collector.errors import BadRequestError
 YEAR_2000_NS = 946_684_800 * 10**9
 DAY_NS = 86_400 * 10**9
 MAX_UNFOLDED_BYTES = 256 * 1024 * 1024
+# What makes a request worth keeping although it has no spans: its sender's counters (sql/migrations/0010).
+BATCH_NUMBER = "tailsight.batch.number"
 _ZERO_TRACE_ID = bytes(16)
 _ZERO_SPAN_ID = bytes(8)
 
@@ -35,10 +37,14 @@ REASONS = {
 
 @dataclass(slots=True)
 class Checked:
-    """How many spans a request holds, and how many of them are rejected for which reason."""
+    """How many spans a request holds, and how many of them are rejected for which reason.
+
+    `is_report`: a batch without spans carries its sender's number and counters.
+    """
 
     spans: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    is_report: bool = False
 
     @property
     def message(self) -> str:
@@ -47,6 +53,16 @@ class Checked:
             return ""
         parts = [f"{count} × {REASONS[reason]}" for reason, count in self.rejected.most_common()]
         return f"rejected {self.rejected.total()} of {self.spans} spans: {'; '.join(parts)}"
+
+    @property
+    def total(self) -> int:
+        """How many spans there are."""
+        return self.spans
+
+    @property
+    def is_worth_storing(self) -> bool:
+        """Whether the store would keep anything of the request: rejected spans are kept too, with their reason."""
+        return self.spans > 0 or self.is_report
 
 
 def check(request: ExportTraceServiceRequest, received_ns: int) -> Checked:
@@ -70,6 +86,8 @@ def check(request: ExportTraceServiceRequest, received_ns: int) -> Checked:
                     413,
                 )
             checked.spans += len(spans)
+            if not spans:
+                checked.is_report |= any(pair.key == BATCH_NUMBER for pair in scope_spans.scope.attributes)
             for span in spans:
                 start_ns = span.start_time_unix_nano
                 end_ns = span.end_time_unix_nano

@@ -13,13 +13,12 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tailsight_collector.journal import Journal, Segment, sync_folder
 from tailsight_collector.records import encode_record, whole_records
-from tailsight_storage import DataRefusedError, StorageError, Store
+from tailsight_storage import DataRefusedError, StorageError
 from tailsight_storage.store import MEMORY_LIMIT_CODE
 
 log = logging.getLogger(__name__)
@@ -29,6 +28,11 @@ LAST_BACKOFF_S = 10.0
 # A single record that needs more memory than there is may find it later, but must not hold up the others for long.
 MEMORY_ATTEMPTS = 4
 QUARANTINE = "quarantine"
+# An ExportTraceServiceRequest with one empty ResourceSpans; of metrics it is the same bytes.
+HARMLESS = b"\x0a\x00"
+
+Insert = Callable[[bytes | memoryview, str], None]
+"""Stores a segment under a token: a method of the store, one a signal."""
 
 
 @dataclass(slots=True)
@@ -44,8 +48,8 @@ class LoaderState:
 class Loader:
     """Loads what `offer` was given, in order, until `close`."""
 
-    def __init__(self, store: Store, journal: Journal) -> None:
-        self._store = store
+    def __init__(self, insert: Insert, journal: Journal) -> None:
+        self._insert = insert
         self._journal = journal
         self._queue: deque[Segment] = deque()
         self._changed = threading.Condition()
@@ -141,7 +145,7 @@ class Loader:
             log.error("segment %s has vanished: somebody removed it from the journal", segment.path)
             return
         try:
-            self._store.insert_otlp_traces(data, segment.token)
+            self._insert(data, segment.token)
         except DataRefusedError as error:
             self._check_that_the_store_is_well(segment)
             log.warning("segment %s was refused: %s; looking for the record at fault", segment.token, error)
@@ -151,15 +155,11 @@ class Loader:
         log.debug("segment %s: %d bytes in %.3f s", segment.token, len(data), time.perf_counter() - began)
 
     def _check_that_the_store_is_well(self, segment: Segment) -> None:
-        """See whether a request without spans is taken: a store that refuses that too does not object to our bytes."""
-        harmless = ExportTraceServiceRequest()
-        harmless.resource_spans.add()
+        """See whether an empty request is taken: a store that refuses that too does not object to our bytes."""
         try:
-            self._store.insert_otlp_traces(
-                encode_record(harmless.SerializeToString(), time.time_ns()), f"{segment.token}/probe"
-            )
+            self._insert(encode_record(HARMLESS, time.time_ns()), f"{segment.token}/probe")
         except DataRefusedError as error:
-            raise StorageError(f"the store takes no spans at all: {error}") from error
+            raise StorageError(f"the store takes nothing at all: {error}") from error
 
     def _load_in_parts(
         self, segment: Segment, data: memoryview, records: list[tuple[int, int]], first: int, last: int
@@ -172,7 +172,7 @@ class Loader:
             return
         part = data[records[first][0] : records[last - 1][1]]
         try:
-            self._store.insert_otlp_traces(part, f"{segment.token}/{first}-{last}")
+            self._insert(part, f"{segment.token}/{first}-{last}")
         except DataRefusedError as error:
             if last - first == 1:
                 if error.code == MEMORY_LIMIT_CODE and self._attempts < MEMORY_ATTEMPTS:

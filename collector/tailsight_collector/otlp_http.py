@@ -1,4 +1,4 @@
-"""OTLP over HTTP: `POST /v1/traces` in protobuf or JSON, and `GET /healthz`.
+"""OTLP over HTTP: `POST /v1/traces` and `POST /v1/metrics` in protobuf or JSON, and `GET /healthz`.
 
 A request is decoded and checked, journaled with fsync, and only then answered 200. What is written down is the message
 as it was understood, encoded again: duplicated fields, odd wire types and unknown fields would be read by the database
@@ -9,37 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import zstandard
-from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tailsight_collector import otlp_json
-from tailsight_collector.checks import Checked, check
 from tailsight_collector.errors import BadRequestError, JournalError, JournalFullError
 from tailsight_collector.journal import Journal
 from tailsight_collector.records import encode_record
+from tailsight_collector.signals import JSON, METRICS, PROTOBUF, TRACES, Outcome, Signal
 
 T = TypeVar("T")
 
-PROTOBUF = "application/x-protobuf"
-JSON = "application/json"
 RETRY_AFTER_S = 5
 # Above this, decoding would hold up everybody else on the event loop.
 INLINE_BYTES = 256 * 1024
@@ -55,41 +46,44 @@ _RPC_CODES = {400: 3, 404: 5, 405: 12, 413: 8, 415: 3, 429: 8, 500: 13, 503: 14}
 
 @dataclass(slots=True)
 class Counts:
-    """What came in since the start."""
+    """What came in of one signal since the start: spans of traces, data points of metrics."""
 
     requests: int = 0
-    accepted_spans: int = 0
-    rejected_spans: Counter[str] = field(default_factory=Counter)
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
     refused_requests: Counter[int] = field(default_factory=Counter)
 
 
-@dataclass(frozen=True, slots=True)
-class _Received:
-    """A request that can be stored, in protobuf, with what was found out about it."""
+class OtlpReceiver:
+    """The handlers of the OTLP port: one intake a signal, each with a journal of its own."""
 
-    encoded: bytes
-    checked: Checked
-    received_ns: int
-
-
-class TraceReceiver:
-    """The handlers of the OTLP port."""
-
-    def __init__(self, journal: Journal, *, max_request_bytes: int, health: Callable[[], dict[str, object]]) -> None:
-        self.counts = Counts()
-        self._journal = journal
-        self._max_request_bytes = max_request_bytes
+    def __init__(
+        self, traces: Journal, metrics: Journal, *, max_request_bytes: int, health: Callable[[], dict[str, object]]
+    ) -> None:
         self._threads = ThreadPoolExecutor(DECODERS, thread_name_prefix="tailsight-decode")
+        self._traces = _Intake(TRACES, traces, self._threads, max_request_bytes)
+        self._metrics = _Intake(METRICS, metrics, self._threads, max_request_bytes)
         self._health = health
+
+    @property
+    def traces(self) -> Counts:
+        """What came in of spans."""
+        return self._traces.counts
+
+    @property
+    def metrics(self) -> Counts:
+        """What came in of data points."""
+        return self._metrics.counts
 
     def app(self) -> Starlette:
         """Return the ASGI application."""
         return Starlette(
             routes=[
-                Route("/v1/traces", self._traces, methods=["POST"]),
+                Route(TRACES.path, self._traces.answer, methods=["POST"]),
+                Route(METRICS.path, self._metrics.answer, methods=["POST"]),
                 Route("/healthz", self._healthz, methods=["GET"]),
             ],
-            exception_handlers={HTTPException: self._no_route, Exception: self._defect},
+            exception_handlers={HTTPException: _no_route, Exception: _defect},
         )
 
     def close(self) -> None:
@@ -100,7 +94,19 @@ class TraceReceiver:
         health = self._health()
         return JSONResponse(health, 503 if health["status"] == "failed" else 200)
 
-    async def _traces(self, request: Request) -> Response:
+
+class _Intake:
+    """One signal's way from a request into its journal."""
+
+    def __init__(self, signal: Signal, journal: Journal, threads: Executor, max_request_bytes: int) -> None:
+        self.counts = Counts()
+        self._signal = signal
+        self._journal = journal
+        self._threads = threads
+        self._max_request_bytes = max_request_bytes
+
+    async def answer(self, request: Request) -> Response:
+        """Take a request: decoded and checked, in the journal, answered."""
         self.counts.requests += 1
         encoding = _encoding_of(request)
         try:
@@ -108,9 +114,9 @@ class TraceReceiver:
                 shown = request.headers.get("content-type", "")
                 raise BadRequestError(f"Content-Type {shown!r} is not OTLP; send {PROTOBUF} or {JSON}", 415)
             body = await self._body(request)
-            received = await self._maybe_elsewhere(len(body), lambda: _decode(body, encoding))
-            answer = _success(encoding, received.checked)
-            if received.checked.spans:
+            received = await self._maybe_elsewhere(len(body), lambda: self._signal.decode(body, encoding))
+            answer = Response(self._signal.success(received.outcome, encoding), media_type=encoding)
+            if received.outcome.is_worth_storing:
                 record = encode_record(received.encoded, received.received_ns)
                 await asyncio.wrap_future(self._journal.append(record))
         except BadRequestError as error:
@@ -121,12 +127,12 @@ class TraceReceiver:
             return self._refusal(encoding or PROTOBUF, 503, f"nothing can be written now, try again later: {error}")
         except ClientDisconnect:
             return self._refusal(encoding or PROTOBUF, 400, "the client left before its request was whole")
-        self._count(received.checked)
+        self._count(received.outcome)
         return answer
 
-    def _count(self, checked: Checked) -> None:
-        self.counts.accepted_spans += checked.spans - checked.rejected.total()
-        self.counts.rejected_spans.update(checked.rejected)
+    def _count(self, outcome: Outcome) -> None:
+        self.counts.accepted += outcome.total - outcome.rejected.total()
+        self.counts.rejected.update(outcome.rejected)
 
     async def _body(self, request: Request) -> bytes:
         """Read and decompress a body; neither form may be larger than the limit."""
@@ -154,14 +160,17 @@ class TraceReceiver:
         headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
         return _status_response(encoding, status, message, headers)
 
-    async def _no_route(self, request: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else 500
-        message = f"{request.method} {request.url.path}: there is POST /v1/traces and GET /healthz here"
-        headers = dict(error.headers) if isinstance(error, HTTPException) and error.headers else None
-        return _status_response(_encoding_of(request) or JSON, status, message, headers)
 
-    async def _defect(self, request: Request, _: Exception) -> Response:
-        return _status_response(_encoding_of(request) or JSON, 500, "the collector failed; its log says why", None)
+async def _no_route(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    there = f"POST {TRACES.path}, POST {METRICS.path} and GET /healthz"
+    message = f"{request.method} {request.url.path}: there is {there} here"
+    headers = dict(error.headers) if isinstance(error, HTTPException) and error.headers else None
+    return _status_response(_encoding_of(request) or JSON, status, message, headers)
+
+
+async def _defect(request: Request, _: Exception) -> Response:
+    return _status_response(_encoding_of(request) or JSON, 500, "the collector failed; its log says why", None)
 
 
 def _encoding_of(request: Request) -> str | None:
@@ -169,19 +178,6 @@ def _encoding_of(request: Request) -> str | None:
     if kind == JSON:
         return JSON
     return PROTOBUF if kind in (PROTOBUF, "application/protobuf") else None
-
-
-def _decode(body: bytes, encoding: str) -> _Received:
-    received_ns = time.time_ns()
-    if encoding == JSON:
-        message = otlp_json.parse_traces(body)
-    else:
-        try:
-            message = ExportTraceServiceRequest.FromString(body)
-        except DecodeError:
-            raise BadRequestError("the body is not a protobuf ExportTraceServiceRequest") from None
-        message.DiscardUnknownFields()
-    return _Received(message.SerializeToString(), check(message, received_ns), received_ns)
 
 
 def _decompress(body: bytes, coding: str, limit: int) -> bytes:
@@ -235,18 +231,6 @@ def _unpack(body: bytes, limit: int, coding: str, new_member: Callable[[], Any],
         if position == len(body):
             return b"".join(out)
     raise BadRequestError(f"the {coding} body has more than {MAX_MEMBERS} members")
-
-
-def _success(encoding: str, checked: Checked) -> Response:
-    rejected = checked.rejected.total()
-    if encoding == JSON:
-        partial = {"rejectedSpans": str(rejected), "errorMessage": checked.message}
-        return Response(json.dumps({"partialSuccess": partial} if rejected else {}), media_type=JSON)
-    answer = ExportTraceServiceResponse()
-    if rejected:
-        answer.partial_success.rejected_spans = rejected
-        answer.partial_success.error_message = checked.message
-    return Response(answer.SerializeToString(), media_type=PROTOBUF)
 
 
 def _status_response(encoding: str, status: int, message: str, headers: dict[str, str] | None) -> Response:

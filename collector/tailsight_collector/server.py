@@ -1,8 +1,8 @@
-"""One collector process: the OTLP port, the SQL port, the journal and the loader, from start to clean end.
+"""One collector process: the OTLP port, the SQL port, the journals and the loaders, from start to clean end.
 
-Order of the start: the journal's folder is taken, the store is opened and migrated, what a crash left is queued for
-loading, and only then do the ports open. Order of the end: ports close, the journal is synced and closed, the loader
-loads what it can in a few seconds; the rest waits on the disk for the next start.
+Order of the start: the journals' folders are taken, the store is opened and migrated, what a crash left is queued for
+loading, and only then do the ports open. Order of the end: ports close, the journals are synced and closed, the loaders
+load what they can in a few seconds; the rest waits on the disk for the next start.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,9 +25,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from tailsight_collector.errors import SettingsError
-from tailsight_collector.journal import Journal, Segment
-from tailsight_collector.loader import Loader
-from tailsight_collector.otlp_http import TraceReceiver
+from tailsight_collector.line import Line
+from tailsight_collector.otlp_http import Counts, OtlpReceiver
 from tailsight_collector.settings import CollectorSettings
 from tailsight_collector.sql_port import SqlPort
 from tailsight_storage import ChdbDsn, Store, open_store
@@ -59,38 +58,51 @@ class Collector:
         self._settings = settings
         self._started_ns = time.time_ns()
         self._store: Store | None = None
-        self._journal = Journal(
+        self._metrics_store: Store | None = None
+        self._traces = Line(
             settings.journal_folder,
             segment_bytes=settings.segment_bytes,
             segment_age_s=settings.segment_age_s,
             max_bytes=settings.max_journal_bytes,
-            on_closed=self._offer,
         )
-        self._loader: Loader | None = None
+        self._metrics = Line(
+            settings.metrics_journal_folder,
+            segment_bytes=settings.segment_bytes,
+            segment_age_s=settings.metrics_segment_age_s,
+            max_bytes=settings.max_metrics_journal_bytes,
+        )
         self._sql_port: SqlPort | None = None
-        self._receiver = TraceReceiver(self._journal, max_request_bytes=settings.max_request_bytes, health=self._health)
+        self._receiver = OtlpReceiver(
+            self._traces.journal,
+            self._metrics.journal,
+            max_request_bytes=settings.max_request_bytes,
+            health=self._health,
+        )
 
     def start(self) -> None:
-        """Open the journal and the store; raises JournalError or StorageError."""
-        left_over = self._journal.start()
+        """Open the journals and the store; raises JournalError or StorageError."""
+        self._traces.open()
+        self._metrics.open()
         _use_folder_for_temporary_files(self._settings.data / "tmp")
         self._store = open_store(self._settings.store_dsn, create=True)
-        self._loader = Loader(self._store, self._journal)
-        for segment in left_over:
-            self._loader.offer(segment)
-        self._loader.start()
+        self._metrics_store = self._store.another()  # a connection serves one thread
+        self._traces.load_into(self._store.insert_otlp_traces)
+        self._metrics.load_into(self._metrics_store.insert_otlp_metrics)
         if isinstance(self._store.dsn, ChdbDsn):
             self._sql_port = SqlPort(self._store.dsn, self._store.another(), host=self._settings.host)
 
     def close(self) -> None:
-        """Give everything back; what is acknowledged is in the store or in the journal."""
+        """Give everything back; what is acknowledged is in the store or in the journals."""
         self._receiver.close()
-        self._journal.close()
+        self._traces.stop_taking()
+        self._metrics.stop_taking()
         if self._sql_port:
             self._sql_port.close()
-        finished = self._loader.close(DRAIN_TIMEOUT_S) if self._loader else True
-        if self._store and finished:
-            self._store.close()
+        deadline_s = time.monotonic() + DRAIN_TIMEOUT_S
+        for line, store in ((self._traces, self._store), (self._metrics, self._metrics_store)):
+            finished = line.close(max(0.0, deadline_s - time.monotonic()))
+            if store and finished:
+                store.close()
 
     async def serve(self, stop: asyncio.Event, on_ready: Callable[[Addresses], None]) -> None:
         """Listen until `stop` is set; raises SettingsError where an address cannot be bound."""
@@ -113,30 +125,30 @@ class Collector:
         await asyncio.gather(*tasks)
         stopping.cancel()
 
-    def _offer(self, segment: Segment) -> None:
-        if self._loader:
-            self._loader.offer(segment)
-
     def _health(self) -> dict[str, object]:
-        counts = self._receiver.counts
-        loading = asdict(self._loader.state) if self._loader else {}
-        failure = self._journal.failure or ("" if self._loader and self._loader.is_alive else "the loader has ended")
+        lines = (self._traces, self._metrics)
+        failure = next((line.failure for line in lines if line.failure), "")
+        degraded = any(line.is_degraded for line in lines)
         return {
-            "status": "failed" if failure else "degraded" if loading.get("last_error") else "ok",
+            "status": "failed" if failure else "degraded" if degraded else "ok",
             "failure": failure,
             "version": version("tailsight"),
             "pid": os.getpid(),
             "uptime_s": round((time.time_ns() - self._started_ns) / 1e9, 1),
             "store": str(self._settings.store_dsn),
-            "received": {
-                "requests": counts.requests,
-                "accepted_spans": counts.accepted_spans,
-                "rejected_spans": dict(counts.rejected_spans),
-                "refused_requests": {str(status): count for status, count in counts.refused_requests.items()},
-            },
-            "journal": {"bytes": self._journal.stored_bytes, "max_bytes": self._settings.max_journal_bytes},
-            "loading": loading,
+            "received": _received(self._receiver.traces, "spans"),
+            **self._traces.health(),
+            "metrics": {"received": _received(self._receiver.metrics, "points"), **self._metrics.health()},
         }
+
+
+def _received(counts: Counts, what: str) -> dict[str, object]:
+    return {
+        "requests": counts.requests,
+        f"accepted_{what}": counts.accepted,
+        f"rejected_{what}": dict(counts.rejected),
+        "refused_requests": {str(status): count for status, count in counts.refused_requests.items()},
+    }
 
 
 def _use_folder_for_temporary_files(folder: Path) -> None:

@@ -16,6 +16,9 @@ DEFAULT_MAX_REQUEST_BYTES = 64 * 1024 * 1024
 DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
 DEFAULT_SEGMENT_AGE_S = 0.5
 DEFAULT_MAX_JOURNAL_BYTES = 8 * 1024**3
+MAX_SEGMENT_AGE_S = 60.0
+METRICS_AGE_FACTOR = 10
+METRICS_JOURNAL_PART = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class CollectorSettings:
             raise SettingsError(f"--http-port and --sql-port are both {self.http_port}; give them different ports")
         if self.max_request_bytes < 1024:
             raise SettingsError(f"max_request_bytes {self.max_request_bytes} is too small; use at least 1024")
-        if not 0 < self.segment_age_s <= 60:
+        if not 0 < self.segment_age_s <= MAX_SEGMENT_AGE_S:
             raise SettingsError(f"segment_age_s {self.segment_age_s} must lie above 0 and be at most 60")
         if self.max_journal_bytes < self.segment_bytes or self.segment_bytes < 4096:
             raise SettingsError(
@@ -72,3 +75,18 @@ class CollectorSettings:
     def journal_folder(self) -> Path:
         """Where acknowledged requests wait to be loaded."""
         return self.data / "journal"
+
+    @property
+    def metrics_journal_folder(self) -> Path:
+        """Where acknowledged metrics wait to be loaded."""
+        return self.journal_folder / "metrics"
+
+    @property
+    def metrics_segment_age_s(self) -> float:
+        """How old a segment of metrics becomes: they come all the time and a few at once, and every insert costs."""
+        return min(self.segment_age_s * METRICS_AGE_FACTOR, MAX_SEGMENT_AGE_S)
+
+    @property
+    def max_metrics_journal_bytes(self) -> int:
+        """How much metrics may wait: a part of what spans may, on top of it."""
+        return max(self.max_journal_bytes // METRICS_JOURNAL_PART, self.segment_bytes)

@@ -55,6 +55,24 @@ STREAM_GAP_P99_MS: Final = "tailsight.stream.gap_p99_ms"
 STREAM_GAP_MAX_MS: Final = "tailsight.stream.gap_max_ms"
 STREAM_ABANDONED: Final = "tailsight.stream.abandoned"  # true: the consumer closed the stream before its end
 
+# --- span, calls between services -----------------------------------------------------------------------------------
+ERROR_TYPE: Final = "error.type"
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
+HTTP_REQUEST_METHOD: Final = "http.request.method"
+HTTP_ROUTE: Final = "http.route"
+HTTP_RESPONSE_STATUS_CODE: Final = "http.response.status_code"
+HTTP_REQUEST_BODY_SIZE: Final = "http.request.body.size"  # bytes as they were sent: compressed, if they were
+HTTP_RESPONSE_BODY_SIZE: Final = "http.response.body.size"
+URL_PATH: Final = "url.path"
+RPC_SYSTEM: Final = "rpc.system"
+RPC_SERVICE: Final = "rpc.service"
+RPC_METHOD: Final = "rpc.method"
+RPC_GRPC_STATUS_CODE: Final = "rpc.grpc.status_code"
+# OpenTelemetry has the sizes of single messages only, as events. These are the sums of a call, before compression.
+RPC_REQUEST_SIZE: Final = "tailsight.rpc.request.size"
+RPC_RESPONSE_SIZE: Final = "tailsight.rpc.response.size"
+
 # --- event ----------------------------------------------------------------------------------------------------------
 EXCEPTION_EVENT: Final = "exception"
 EXCEPTION_TYPE: Final = "exception.type"

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TRACES_TABLE = "otlp_traces_in"
+TRACES_TABLE, TRACES_SCHEMA = "otlp_traces_in", "otlp_traces.proto"
+METRICS_TABLE, METRICS_SCHEMA = "otlp_metrics_in", "otlp_metrics.proto"
 CONNECT_TIMEOUT_S = 10
 _CODE = re.compile(r"\bCode: (\d+)")
 _OS_ERROR = re.compile(r"\[Errno -?\d+\] ([\w -]+)")
@@ -106,10 +107,17 @@ class Store:
         The same token again changes nothing, in no table: that makes a repeated insert safe. Returns when the rows are
         stored. Raises DataRefusedError where the bytes cannot be read, else StoreUnavailableError or QueryFailedError.
         """
+        self._insert_otlp(TRACES_TABLE, TRACES_SCHEMA, segment, token)
+
+    def insert_otlp_metrics(self, segment: bytes | memoryview, token: str) -> None:
+        """Store what a segment of `ExportMetricsServiceRequest` messages says of devices and hosts; as for traces."""
+        self._insert_otlp(METRICS_TABLE, METRICS_SCHEMA, segment, token)
+
+    def _insert_otlp(self, table: str, schema: str, segment: bytes | memoryview, token: str) -> None:
         if not segment:
             return
         settings = {
-            **_schema_settings(self.dsn),
+            **_schema_settings(self.dsn, schema),
             "input_format_protobuf_oneof_presence": 1,
             # the answer must mean "stored"
             "async_insert": 0,
@@ -120,7 +128,7 @@ class Store:
             "deduplicate_blocks_in_dependent_materialized_views": 1,
         }
         with self._translated(inserting=True):
-            self._client.raw_insert(TRACES_TABLE, insert_block=bytes(segment), settings=settings, fmt="Protobuf")
+            self._client.raw_insert(table, insert_block=bytes(segment), settings=settings, fmt="Protobuf")
 
     # --- asking -------------------------------------------------------------------------------------------------
 
@@ -220,13 +228,13 @@ def _refuse_if_in_use(dsn: ChdbDsn) -> None:
         ) from None
 
 
-def _schema_settings(dsn: StoreDsn) -> dict[str, str]:
+def _schema_settings(dsn: StoreDsn, name: str) -> dict[str, str]:
     """Give ClickHouse's reader the Protobuf schema of the segments.
 
     The embedded engine reads our file: a schema that is sent as text it would write to the working folder first,
     whatever that is. A server cannot see our files and takes the text.
     """
-    path = resources.files("tailsight_storage") / "sql" / "otlp_traces.proto"
+    path = resources.files("tailsight_storage") / "sql" / name
     if isinstance(dsn, ChdbDsn):
         return {"format_schema": f"{path}:Export"}
     return {

@@ -1,6 +1,7 @@
 """How numbers, bars and verdicts look."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,9 @@ from tailsight_analysis import (
     Filters,
     LatencySummary,
     OverRepresented,
+    ResponseTimes,
     StageExcess,
+    StoredRequests,
     Tail,
     Window,
 )
@@ -43,6 +46,16 @@ def a_tail(*stages: tuple[str, float], unaccounted: float = 0.0, attributes=()) 
     )  # fmt: skip
 
 
+def a_sampled_breakdown(*names: str) -> Breakdown:
+    """Of requests that stand for several, with response times."""
+    row = BreakdownRow(
+        group={name: f"a long value of {name}" for name in names}, self_share=0.5, **latency(stored=98_765)
+    )
+    whole = LatencySummary(**latency(stored=98_765, beyond_p999=3.2))
+    times = ResponseTimes(LatencySummary(**latency(p99_ms=4321.0)), LatencySummary(**latency()), ignored=7)
+    return Breakdown(WINDOW, Filters(), names, whole, (row, row), 20_000, weighted=True, response=times)
+
+
 def text_of(renderable: object, width: int) -> str:
     output = io.StringIO()
     Console(file=output, width=width).print(renderable)
@@ -56,6 +69,45 @@ def test_a_breakdown_fits_any_width_without_cutting_figures(width, names):
     assert "…" not in text
     assert all(len(line) <= width for line in text.splitlines())
     assert text.count("1,234,567") == 3
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+@pytest.mark.parametrize("names", [("stage",), ("stage", "hardware", "service")])
+def test_a_sampled_breakdown_fits_too_and_says_what_it_rests_on(width, names):
+    text = text_of(render_breakdown(a_sampled_breakdown(*names)), width)
+    assert "…" not in text
+    assert all(len(line) <= width for line in text.splitlines())
+    words = " ".join(text.split())
+    assert "98,765 requests that were kept stand for 1,234,567" in words
+    assert "“share” comes from 20,000 of 98,765 requests" in words
+    assert "Left out: 7 requests whose intended start" in words
+
+
+def test_a_breakdown_shows_what_is_stored_and_the_response_time():
+    lines = text_of(render_breakdown(a_sampled_breakdown("stage")), 140).splitlines()
+    assert lines[2].split()[:3] == ["stage", "count", "stored"]
+    assert next(line for line in lines if line.startswith("requests")).split()[1:3] == ["1,234,567", "98,765"]
+    assert next(line for line in lines if line.startswith("response")).split()[-4:] == [
+        "1,234",
+        "1,234",
+        "4,321",
+        "1,234",
+    ]
+    assert next(line for line in lines if line.startswith("service")).split()[-4:] == ["1,234"] * 4
+
+
+def test_without_weights_or_intended_starts_nothing_is_said_of_them():
+    text = text_of(render_breakdown(a_breakdown("stage")), 140)
+    assert not any(word in text for word in ("stored", "Estimates", "intended", "response", "~"))
+
+
+def test_a_p999_with_too_few_beyond_it_is_marked():
+    answer = a_breakdown("stage")
+    few = replace(answer, requests=replace(answer.requests, count=9_999))
+    text = text_of(render_breakdown(few), 140)
+    assert text.count("~") == 2
+    assert "~ fewer than 10 lie beyond this p99.9" in text
+    assert "~" not in text_of(render_breakdown(replace(answer, requests=replace(answer.requests, count=10_000))), 140)
 
 
 def test_a_wide_breakdown_has_all_columns():
@@ -101,6 +153,23 @@ def test_values_cannot_drive_the_terminal_nor_flood_it():
 )
 def test_the_verdict_says_what_the_excess_is(result, says):
     assert verdict(result) == f"p99 is 41.2 ms; {says}"
+
+
+def test_a_tail_of_few_requests_says_so_in_its_verdict():
+    few = replace(a_tail(("queue", 0.97)), quantile=0.999, tail_requests=9)
+    assert verdict(few).startswith("p99.9 is 41.2 ms (roughly: the tail is 9 requests); 97 %")
+    # what is stored counts, not what it stands for
+    sampled = replace(a_tail(("queue", 0.97)), tail_requests=100, stored=StoredRequests(800, 5, 100))
+    assert "(roughly: the tail is 5 requests)" in verdict(sampled)
+
+
+def test_a_sampled_tail_says_what_it_rests_on():
+    sampled = replace(
+        a_tail(("queue", 0.97)), stored=StoredRequests(800, 90, 100), tail_sampled=90, typical_sampled=100
+    )
+    text = " ".join(text_of(render_tail(sampled), 80).split())
+    assert "90 of the tail and 100 typical ones are stored, of 800 requests that were kept" in text
+    assert "Means come from" not in text
 
 
 @pytest.mark.parametrize(

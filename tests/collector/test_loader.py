@@ -37,7 +37,7 @@ def run(tmp_path, store, *batches):
     closed = []
     journal = Journal(tmp_path, segment_bytes=1, segment_age_s=60, max_bytes=1 << 20, on_closed=closed.append)
     journal.start()
-    loader = Loader(store, journal)
+    loader = Loader(store.insert_otlp_traces, journal)
     loader.start()
     for batch in batches:
         journal.append(b"".join(batch)).result(PATIENCE_S)
@@ -118,7 +118,7 @@ def test_a_store_that_takes_nothing_quarantines_nothing(tmp_path):
     loader.close(0.01)
     assert not (tmp_path / "quarantine").exists()
     assert len(list(tmp_path.glob("*.otlp"))) == 1
-    assert "takes no spans at all" in loader.state.last_error
+    assert "takes nothing at all" in loader.state.last_error
 
 
 def test_a_record_that_needs_too_much_memory_is_tried_again_and_then_put_aside(tmp_path):
@@ -144,7 +144,7 @@ def test_an_unexpected_error_does_not_end_loading(tmp_path):
 def test_a_segment_that_somebody_removed_is_passed_over(tmp_path):
     store = FakeStore()
     journal = Journal(tmp_path, segment_bytes=1, segment_age_s=60, max_bytes=1 << 20, on_closed=lambda _: None)
-    loader = Loader(store, journal)
+    loader = Loader(store.insert_otlp_traces, journal)
     loader.offer(Segment(tmp_path / "gone.otlp"))
     loader.start()
     loader.close(PATIENCE_S)
@@ -156,4 +156,4 @@ def test_quarantined_records_are_counted_after_a_restart(tmp_path):
     store = FakeStore(lambda data: DataRefusedError("cannot parse", 33) if bad in data else None)
     run(tmp_path, store, records("bad")).close(PATIENCE_S)
     journal = Journal(tmp_path, segment_bytes=1, segment_age_s=60, max_bytes=1 << 20, on_closed=lambda _: None)
-    assert Loader(store, journal).state.quarantined_records == 1
+    assert Loader(store.insert_otlp_traces, journal).state.quarantined_records == 1

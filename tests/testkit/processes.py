@@ -63,8 +63,8 @@ class CollectorProcess:
         self.store = stdout.readline().partition(" ")[2].strip()
         self.otlp_url = addresses["health"].removesuffix("/healthz")
 
-    def post(self, body: bytes, headers: dict[str, str] = PROTOBUF) -> httpx.Response:
-        return httpx.post(f"{self.otlp_url}/v1/traces", content=body, headers=headers, timeout=30)
+    def post(self, body: bytes, headers: dict[str, str] = PROTOBUF, *, path: str = "/v1/traces") -> httpx.Response:
+        return httpx.post(f"{self.otlp_url}{path}", content=body, headers=headers, timeout=30)
 
     def health(self) -> dict[str, Any]:
         answer: dict[str, Any] = httpx.get(f"{self.otlp_url}/healthz", timeout=30).json()
@@ -72,6 +72,9 @@ class CollectorProcess:
 
     def wait_until_loaded(self) -> None:
         eventually(lambda: self.health()["journal"]["bytes"] == 0, "the journal is empty")
+
+    def wait_until_metrics_are_loaded(self) -> None:
+        eventually(lambda: self.health()["metrics"]["journal"]["bytes"] == 0, "the journal of metrics is empty")
 
     @property
     def pid(self) -> int:

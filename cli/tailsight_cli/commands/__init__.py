@@ -30,6 +30,7 @@ COMMANDS: dict[str, CommandSpec] = {
     "import": CommandSpec("tailsight_cli.commands.import_", "collector", "Load recorded traces from files."),
     "breakdown": CommandSpec("tailsight_cli.commands.breakdown", "gate", "Latency per stage, hardware, version, …"),
     "tail": CommandSpec("tailsight_cli.commands.tail", "gate", "Why the slow requests are slow."),
+    "store": CommandSpec("tailsight_cli.commands.store", "gate", "What the store holds: what was sent, and lost."),
 }
 _OURS = ("tailsight", "tailsight_storage", "tailsight_collector", "tailsight_analysis", "tailsight_dashboard")
 
