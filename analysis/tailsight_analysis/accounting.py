@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
 
 NO_PARENT = -1
 
@@ -101,13 +102,13 @@ def self_times(spans: Spans, parent: Ints) -> Ints:
     return result
 
 
-def times_enclosed(parent: Ints, chosen: Bools) -> Ints:
+def times_enclosed(parent: Ints, chosen: Bools | Floats) -> Ints | Floats:
     """How many chosen spans lie above each span, itself included: of how many chosen requests it is a part.
 
     More than 1 where requests nest, as when a service is entered again further down: the inner request's time is also
-    time of the outer one.
+    time of the outer one. Where `chosen` are weights, a chosen span counts as many times as its weight says.
     """
-    count = chosen.astype(np.int64)
+    count: Ints | Floats = chosen.astype(np.int64) if chosen.dtype == np.bool_ else chosen.astype(np.float64)
     jump = parent.copy()
     moving = np.flatnonzero(jump >= 0)
     while len(moving):
@@ -119,13 +120,13 @@ def times_enclosed(parent: Ints, chosen: Bools) -> Ints:
     return count
 
 
-def contributions(self_ns: Ints, enclosed: Ints, group: Ints, groups: int) -> npt.NDArray[np.float64]:
+def contributions(self_ns: Ints, enclosed: Ints | Floats, group: Ints, groups: int) -> Floats:
     """Nanoseconds that each group of spans contributes to the chosen requests, summed over these.
 
     A stage's contribution to a request is the sum of the self times of the stage's spans below the request's entry
     span, that one included. `enclosed` comes from `times_enclosed`; `group` is a number below `groups`.
     """
-    sums: npt.NDArray[np.float64] = np.bincount(group, weights=self_ns * enclosed, minlength=groups).astype(np.float64)
+    sums: Floats = np.bincount(group, weights=self_ns * enclosed, minlength=groups).astype(np.float64)
     return sums
 
 

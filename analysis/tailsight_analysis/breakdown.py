@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tailsight_analysis.accounting import contributions, parents, self_times, times_enclosed
+from tailsight_analysis.accounting import contributions, parents, self_times
 from tailsight_analysis.errors import NoSpansError, QuestionError
 from tailsight_analysis.latency import LatencySummary, latency_fields
 from tailsight_analysis.queries import query
 from tailsight_analysis.reading import request_parameters
+from tailsight_analysis.response import ResponseTimes, response_times
 from tailsight_analysis.sample import Cuts, fetch_sample
 from tailsight_analysis.scope import NO_FILTERS, Filters, Window, describe, scope_parameters
 from tailsight_storage import Store
@@ -38,7 +39,9 @@ class BreakdownRow(LatencySummary):
 class Breakdown:
     """The answer, groups with the most self time first. `requests` sums up the requests as wholes.
 
-    `sampled_requests` is how many of the requests were accounted span by span, for `self_share`.
+    `sampled_requests` is how many of the stored requests were accounted span by span, for `self_share`. `weighted` says
+    whether stored requests stand for others that were not kept: figures are estimates then. `response` has the requests
+    that say when they should have started.
     """
 
     window: Window
@@ -47,6 +50,8 @@ class Breakdown:
     requests: LatencySummary | None
     rows: tuple[BreakdownRow, ...]
     sampled_requests: int
+    weighted: bool = False
+    response: ResponseTimes | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with stable keys; see docs/analysis/breakdown.md."""
@@ -56,6 +61,8 @@ class Breakdown:
             "by": list(self.by),
             "requests": self.requests.to_json() if self.requests else None,
             "sampled_requests": self.sampled_requests,
+            "weighted": self.weighted,
+            "response": self.response.to_json() if self.response else None,
             "rows": [row.to_json() for row in self.rows],
         }
 
@@ -66,14 +73,20 @@ def breakdown(store: Store, window: Window, filters: Filters = NO_FILTERS, by: S
     Raises NoSpansError where no span matches.
     """
     dimensions = _checked(by)
-    found = store.ask(query("breakdown"), **scope_parameters(window, filters), by=list(dimensions))
+    parameters = request_parameters(store, window, filters)
+    weighted = bool(parameters["weighted"])
+    question = query("breakdown_weighted" if weighted else "breakdown")
+    found = store.ask(question, **scope_parameters(window, filters), by=list(dimensions))
     if not found:
         raise NoSpansError(f"no spans in {describe(window, filters)}")
-    requests, parameters = request_summary(store, window, filters, quantile=0.99)
+    requests = request_summary(store, parameters, quantile=0.99)
     shares: dict[tuple[str, ...], float] = {}
     sampled = 0
+    summary, response = None, None
     if requests is not None:
-        shares, sampled = _self_shares(store, parameters, dimensions, int(requests["requests"]))
+        summary = LatencySummary(**latency_fields(requests, "requests"))
+        shares, sampled = _self_shares(store, parameters, dimensions, summary.stored_count)
+        response = response_times(store, parameters)
     rows = []
     for row in found:
         group = tuple(str(row[f"by_{name}"]) for name in dimensions)
@@ -84,17 +97,18 @@ def breakdown(store: Store, window: Window, filters: Filters = NO_FILTERS, by: S
             )
         )
     rows.sort(key=lambda row: (-(row.self_share or 0.0), tuple(row.group.values())))
-    summary = None if requests is None else LatencySummary(**latency_fields(requests, "requests"))
-    return Breakdown(window, filters, dimensions, summary, tuple(rows), sampled)
+    return Breakdown(window, filters, dimensions, summary, tuple(rows), sampled, weighted, response)
 
 
-def request_summary(
-    store: Store, window: Window, filters: Filters, quantile: float
-) -> tuple[dict[str, Any] | None, dict[str, Any]]:
-    """Return sql/request_summary.sql's row (None without requests), and the parameters to ask on about the requests."""
-    parameters = request_parameters(store, window, filters)
+def request_summary(store: Store, parameters: dict[str, Any], quantile: float) -> dict[str, Any] | None:
+    """Return sql/request_summary.sql's row, or its weighted counterpart's; None without requests.
+
+    `parameters` are those of sql/requests.sql.
+    """
+    if parameters["weighted"]:
+        return next(iter(store.ask(query("request_summary_weighted"), **parameters, quantile=quantile)), None)
     row = store.ask(query("request_summary"), **parameters, quantile=quantile)[0]
-    return (row if row["requests"] else None), parameters
+    return row if row["requests"] else None
 
 
 def _self_shares(
@@ -102,12 +116,12 @@ def _self_shares(
 ) -> tuple[dict[tuple[str, ...], float], int]:
     """Self time of each group as a share of the sampled requests' durations, and how many requests that are."""
     sample = fetch_sample(store, parameters, by, Cuts(requests))
-    total_ns = float(sample.tail.duration_ns.sum())
+    total_ns = sample.tail.total_ns
     count = len(sample.tail.duration_ns)
     if not total_ns:
         return {}, 0
     parent = parents(sample.spans)
-    enclosed = times_enclosed(parent, sample.tail.is_entry) * sample.matches
+    enclosed = sample.tail.times_enclosed(parent) * sample.matches
     sums_ns = contributions(self_times(sample.spans, parent), enclosed, sample.group, len(sample.groups))
     return {name: float(sum_ns) / total_ns for name, sum_ns in zip(sample.groups, sums_ns, strict=True)}, count
 

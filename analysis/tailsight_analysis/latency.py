@@ -7,6 +7,7 @@ from typing import Any
 
 from tailsight_analysis.scope import NS_PER_MS
 
+LEAST_BEYOND = 10  # of fewer requests beyond it, a quantile moves by itself
 QUANTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p95_ms": 0.95, "p99_ms": 0.99, "p999_ms": 0.999}
 
 
@@ -14,7 +15,9 @@ QUANTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p95_ms": 0.95, "p99_ms": 0.99, "p999
 class LatencySummary:
     """Count, exact quantiles (linearly interpolated) and maximum in milliseconds, jitter, share of errors.
 
-    `jitter_ms` is p99 − p50. `error_rate` is the share whose status is ERROR.
+    `jitter_ms` is p99 − p50. `error_rate` is the share whose status is ERROR. Where requests were sampled, all figures
+    but `max_ms` are estimates, and `stored` is how many they come from; else it is None. `beyond_p999` is how many tell
+    what lies beyond p99.9, None where it follows from the count.
     """
 
     count: int
@@ -26,11 +29,25 @@ class LatencySummary:
     max_ms: float
     jitter_ms: float
     error_rate: float
+    stored: int | None = None
+    beyond_p999: float | None = None
+
+    @property
+    def stored_count(self) -> int:
+        """How many the store has, for as many or more in truth."""
+        return self.count if self.stored is None else self.stored
+
+    @property
+    def p999_is_rough(self) -> bool:
+        """Whether p99.9 rests on so few that another window could give quite another one."""
+        beyond = round(self.count * 0.001, 6) if self.beyond_p999 is None else self.beyond_p999
+        return beyond < LEAST_BEYOND
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, in the order in which one reads it."""
         return {
             "count": self.count,
+            **({} if self.stored is None else {"stored": self.stored}),
             "p50_ms": self.p50_ms,
             "p90_ms": self.p90_ms,
             "p95_ms": self.p95_ms,
@@ -43,13 +60,23 @@ class LatencySummary:
 
 
 def latency_fields(row: dict[str, Any], count: str) -> dict[str, Any]:
-    """Fields of a LatencySummary from a query's row: `count`, `quantiles_ns` as in QUANTILES, `max_ns`, `errors`."""
+    """Fields of a LatencySummary from a query's row: `count`, `quantiles_ns` as in QUANTILES, `max_ns`, `errors`.
+
+    A row of a weighted query has `estimated`, `stored` and `beyond` instead of a count.
+    """
     quantiles = [float(value) / NS_PER_MS for value in row["quantiles_ns"]]
-    spans = int(row[count])
+    if "estimated" in row:
+        counts = {
+            "count": round(row["estimated"]),
+            "error_rate": float(row["errors"]) / float(row["estimated"]),
+            "stored": int(row["stored"]),
+            "beyond_p999": float(row["beyond"]),
+        }
+    else:
+        counts = {"count": int(row[count]), "error_rate": int(row["errors"]) / int(row[count])}
     return {
-        "count": spans,
+        **counts,
         **dict(zip(QUANTILES, quantiles, strict=True)),
         "max_ms": int(row["max_ns"]) / NS_PER_MS,
         "jitter_ms": quantiles[3] - quantiles[0],
-        "error_rate": int(row["errors"]) / spans,
     }

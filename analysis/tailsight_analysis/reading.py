@@ -36,11 +36,19 @@ def choices(store: Store, window: Window) -> dict[str, list[str]]:
 
 
 def request_parameters(store: Store, window: Window, filters: Filters) -> dict[str, Any]:
-    """Bind sql/requests.sql. Traces without a root are looked for only where there are any."""
+    """Bind sql/requests.sql. Traces without a root, weights and intended starts are read only where there are any."""
     rootless = False
+    bounds = {"since_ns": window.since_ns, "until_ns": window.until_ns}
+    marks = store.ask(query("marks"), **bounds)[0]
     if not filters.service:
-        bounds = {"since_ns": window.since_ns, "until_ns": window.until_ns}
         rootless = bool(store.ask(query("rootless"), **bounds)[0]["rootless"])
     # of all traces, until a sample says otherwise (see sample.Cuts)
     no_sample = dict.fromkeys(("tail_from_ns", "tail_hash", "typical_from_ns", "typical_to_ns", "typical_hash"), 0)
-    return {**scope_parameters(window, filters), "rootless": int(rootless), "every_trace": 1, **no_sample}
+    return {
+        **scope_parameters(window, filters),
+        "rootless": int(rootless),
+        "weighted": int(marks["weighted"]),
+        "intended": int(marks["intended"]),
+        "every_trace": 1,
+        **no_sample,
+    }

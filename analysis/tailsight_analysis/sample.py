@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tailsight_analysis.accounting import Bools, Ints, Spans
+from tailsight_analysis.accounting import Bools, Floats, Ints, Spans, times_enclosed
 from tailsight_analysis.errors import AnalysisError
 from tailsight_analysis.queries import query
 from tailsight_storage import Store
@@ -22,7 +22,7 @@ _HIGHEST_HASH = 2**64 - 2048  # the highest that a float holds
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
-    """Which durations make a request one of the tail or typical, in nanoseconds, and how many requests of each are.
+    """Which durations make a request one of the tail or typical, in nanoseconds, and how many of each are stored.
 
     By default all requests are in the tail.
     """
@@ -47,15 +47,48 @@ class Cuts:
 
 
 @dataclass(frozen=True, slots=True)
+class Picked:
+    """How many requests of a class were picked, before any were left out for having too many spans.
+
+    `weight` is for how many they stand together, `heaviest` the greatest weight of a single one.
+    """
+
+    requests: int
+    weight: float
+    heaviest: float
+
+
+@dataclass(frozen=True, slots=True)
 class RequestClass:
     """The sampled requests of one class: their durations, and which spans are their entries.
 
-    `picked` counts those that were picked, before any were left out for having too many spans.
+    `weight` says for how many requests each stands; None where each stands for itself.
     """
 
-    picked: int
+    picked: Picked
     duration_ns: Ints
     is_entry: Bools
+    weight: Floats | None
+
+    @property
+    def stands_for(self) -> float:
+        """How many requests there are in truth."""
+        return len(self.duration_ns) if self.weight is None else float(self.weight.sum())
+
+    @property
+    def total_ns(self) -> float:
+        """Durations of all requests for which these stand, summed."""
+        if self.weight is None:
+            return float(self.duration_ns.sum())
+        return float((self.duration_ns * self.weight).sum())
+
+    def times_enclosed(self, parent: Ints) -> Ints | Floats:
+        """Of how many of these requests, as many as they stand for, each span is a part."""
+        if self.weight is None:
+            return times_enclosed(parent, self.is_entry)
+        chosen = np.zeros(len(self.is_entry))
+        chosen[self.is_entry] = self.weight
+        return times_enclosed(parent, chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +133,8 @@ def fetch_sample(store: Store, parameters: dict[str, Any], by: Sequence[str], cu
         half=_column(rows, "half", np.int64),
     )
     group, groups = _group_codes(rows, by)
-    tail, typical = (_request_class(spans, requests, traces, number) for number in (TAIL, TYPICAL))
+    weighted = bool(parameters["weighted"])
+    tail, typical = (_request_class(spans, requests, traces, number, weighted) for number in (TAIL, TYPICAL))
     return Sample(spans, group, groups, _column(rows, "matches", np.bool_), tail, typical)
 
 
@@ -142,17 +176,19 @@ def _group_codes(rows: dict[str, Any], by: Sequence[str]) -> tuple[Ints, tuple[t
 
 
 def _request_class(
-    spans: Spans, requests: dict[str, Any], traces: dict[tuple[int, int], int], number: int
+    spans: Spans, requests: dict[str, Any], traces: dict[tuple[int, int], int], number: int, weighted: bool
 ) -> RequestClass:
     """Find the entry spans of one class among the fetched spans; requests whose trace was not fetched are left out."""
     mine = _column(requests, "class", np.int64) == number
     names = ("trace_first", "trace_last", "span_id", "start_ns", "duration_ns")
     columns = [_column(requests, name, np.uint64)[mine].tolist() for name in names]
+    weights = _column(requests, "weight", np.float64)[mine]
     wanted = {
-        (traces[first, last], span_id, start_ns, duration_ns)
-        for first, last, span_id, start_ns, duration_ns in zip(*columns, strict=True)
+        (traces[first, last], span_id, start_ns, duration_ns): weight
+        for first, last, span_id, start_ns, duration_ns, weight in zip(*columns, weights.tolist(), strict=True)
         if (first, last) in traces
     }
+    found: list[float] = []
     is_entry = np.zeros(len(spans), dtype=np.bool_)
     ids = np.array([key[1] for key in wanted], dtype=np.uint64)
     for row in np.flatnonzero(np.isin(spans.span_id, ids)).tolist():
@@ -163,6 +199,7 @@ def _request_class(
             int(spans.duration_ns[row]),
         )
         if key in wanted:  # of equal rows only the first, which is their parent
-            wanted.remove(key)
+            found.append(wanted.pop(key))
             is_entry[row] = True
-    return RequestClass(int(mine.sum()), spans.duration_ns[is_entry], is_entry)
+    picked = Picked(len(weights), float(weights.sum()), float(weights.max(initial=1.0)))
+    return RequestClass(picked, spans.duration_ns[is_entry], is_entry, np.array(found) if weighted else None)

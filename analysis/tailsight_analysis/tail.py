@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tailsight_analysis.accounting import contributions, parents, self_times, times_enclosed
+from tailsight_analysis.accounting import contributions, parents, self_times
 from tailsight_analysis.attributes import OverRepresented, over_represented
 from tailsight_analysis.breakdown import request_summary
 from tailsight_analysis.errors import NoSpansError, NotEnoughDataError, QuestionError
+from tailsight_analysis.latency import LEAST_BEYOND
+from tailsight_analysis.reading import request_parameters
 from tailsight_analysis.sample import Cuts, RequestClass, Sample, fetch_sample
 from tailsight_analysis.scope import NO_FILTERS, NS_PER_MS, Filters, Window, describe
 from tailsight_storage import Store
@@ -57,10 +59,28 @@ class StageExcess(Excess):
 
 
 @dataclass(frozen=True, slots=True)
+class StoredRequests:
+    """How many requests the store holds: in all, of the tail, typical ones."""
+
+    requests: int
+    tail: int
+    typical: int
+
+    def to_json(self) -> dict[str, int]:
+        """Plain data."""
+        return {
+            "stored_requests": self.requests,
+            "stored_tail_requests": self.tail,
+            "stored_typical_requests": self.typical,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Tail:
     """The answer: stages and attributes with what explains most first; all stages and `unaccounted` add up to `total`.
 
-    Counts are of all requests; means and shares are over `tail_sampled` and `typical_sampled` of them.
+    Counts are of all requests; means and shares are over `tail_sampled` and `typical_sampled` of them. Where the SDK
+    kept only some requests, counts are estimates, and `stored` has how many of each the store holds; else it is None.
     """
 
     window: Window
@@ -77,11 +97,22 @@ class Tail:
     attributes_tested: int
     tail_sampled: int
     typical_sampled: int
+    stored: StoredRequests | None = None
+
+    @property
+    def held(self) -> StoredRequests:
+        """How many requests the store holds."""
+        return self.stored or StoredRequests(self.requests, self.tail_requests, self.typical_requests)
 
     @property
     def is_sampled(self) -> bool:
-        """Whether means and shares come from a part of the requests only."""
-        return self.tail_sampled < self.tail_requests or self.typical_sampled < self.typical_requests
+        """Whether means and shares come from a part of the stored requests only."""
+        return self.tail_sampled < self.held.tail or self.typical_sampled < self.held.typical
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether the tail is so few requests that another window could give quite another one."""
+        return self.held.tail < LEAST_BEYOND
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with stable keys; see docs/analysis/tail.md."""
@@ -93,6 +124,8 @@ class Tail:
             "requests": self.requests,
             "tail_requests": self.tail_requests,
             "typical_requests": self.typical_requests,
+            "weighted": self.stored is not None,
+            **(self.stored.to_json() if self.stored else {}),
             "total": self.total.to_json(),
             "stages": [stage.to_json() for stage in self.stages],
             "unaccounted": self.unaccounted.to_json(),
@@ -120,21 +153,32 @@ def tail(
         raise QuestionError(
             f"quantile {quantile:g} is no tail: use one above {LEAST_QUANTILE:g} and below 1, like 0.99"
         )
-    summary, parameters = request_summary(store, window, filters, quantile)
+    parameters = request_parameters(store, window, filters)
+    summary = request_summary(store, parameters, quantile)
     if summary is None:
         raise NoSpansError(f"no requests in {describe(window, filters)}")
-    requests, needed = int(summary["requests"]), requests_needed(quantile)
+    stored = None
+    if parameters["weighted"]:
+        stored = StoredRequests(int(summary["stored"]), int(summary["stored_tail"]), int(summary["stored_typical"]))
+    requests, needed = round(summary["estimated"] if stored else summary["requests"]), requests_needed(quantile)
     if requests < needed:
         raise NotEnoughDataError(
             f"{requests} requests in {describe(window, filters)} are too few for a tail above p{quantile * 100:g}: "
             f"{needed - requests} more are needed",
             needed - requests,
         )
+    if stored and (stored.requests < LEAST_REQUESTS or not stored.typical):
+        missing = max(1, LEAST_REQUESTS - stored.requests)
+        raise NotEnoughDataError(
+            f"{stored.requests} stored requests in {describe(window, filters)} are too few to compare, though they "
+            f"stand for {requests}: {missing} more are needed",
+            missing,
+        )
     threshold_ns, typical_from_ns, typical_to_ns = (int(cut) for cut in summary["cuts_ns"])
     cuts = Cuts(
-        tail_requests=int(summary["tail_requests"]),
+        tail_requests=stored.tail if stored else int(summary["tail_requests"]),
         tail_from_ns=threshold_ns,
-        typical_requests=int(summary["typical_requests"]),
+        typical_requests=stored.typical if stored else int(summary["typical_requests"]),
         typical_from_ns=typical_from_ns,
         typical_to_ns=typical_to_ns,
     )
@@ -147,8 +191,8 @@ def tail(
         quantile=quantile,
         threshold_ms=threshold_ns / NS_PER_MS,
         requests=requests,
-        tail_requests=cuts.tail_requests,
-        typical_requests=cuts.typical_requests,
+        tail_requests=round(summary["tail_requests"]),
+        typical_requests=round(summary["typical_requests"]),
         total=total,
         stages=stages,
         unaccounted=unaccounted,
@@ -156,6 +200,7 @@ def tail(
         attributes_tested=tested,
         tail_sampled=len(sample.tail.duration_ns),
         typical_sampled=len(sample.typical.duration_ns),
+        stored=stored,
     )
 
 
@@ -172,11 +217,11 @@ def account(sample: Sample) -> tuple[Excess, tuple[StageExcess, ...], Excess]:
     present = np.zeros(len(sample.groups), dtype=np.bool_)
 
     def mean_ms(requests: RequestClass) -> tuple[float, npt.NDArray[np.float64]]:
-        count = max(1, len(requests.duration_ns))
-        enclosed = times_enclosed(parent, requests.is_entry)
+        count = max(1, requests.stands_for)
+        enclosed = requests.times_enclosed(parent)
         present[sample.group[enclosed > 0]] = True
         sums_ns = contributions(self_ns, enclosed, sample.group, len(sample.groups))
-        return float(requests.duration_ns.sum()) / count / NS_PER_MS, sums_ns / count / NS_PER_MS
+        return requests.total_ns / count / NS_PER_MS, sums_ns / count / NS_PER_MS
 
     tail_total, tail_of = mean_ms(sample.tail)
     typical_total, typical_of = mean_ms(sample.typical)

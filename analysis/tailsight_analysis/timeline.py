@@ -15,7 +15,10 @@ from tailsight_storage import Store
 
 @dataclass(frozen=True, slots=True)
 class TimelinePoint:
-    """One stage (or, with stage '', the requests) in one bucket, which begins at `time_ns` since 1970."""
+    """One stage (or, with stage '', the requests) in one bucket, which begins at `time_ns` since 1970.
+
+    Where requests were sampled the figures are estimates from `stored` spans; else that is None.
+    """
 
     time_ns: int
     stage: str
@@ -23,6 +26,7 @@ class TimelinePoint:
     p50_ms: float
     p99_ms: float
     error_rate: float
+    stored: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -30,6 +34,7 @@ class TimelinePoint:
             "time_ns": self.time_ns,
             "stage": self.stage,
             "count": self.count,
+            **({} if self.stored is None else {"stored": self.stored}),
             "p50_ms": self.p50_ms,
             "p99_ms": self.p99_ms,
             "error_rate": self.error_rate,
@@ -67,8 +72,10 @@ def timeline(store: Store, window: Window, filters: Filters = NO_FILTERS, points
     if points < 1:
         raise QuestionError(f"a timeline of {points} points shows nothing: use 1 or more")
     bucket_ns = -(-(window.until_ns - window.since_ns) // points)
-    stages = store.ask(query("stage_timeline"), **scope_parameters(window, filters), bucket_ns=bucket_ns)
-    requests = store.ask(query("request_timeline"), **request_parameters(store, window, filters), bucket_ns=bucket_ns)
+    parameters = request_parameters(store, window, filters)
+    kind = "_weighted" if parameters["weighted"] else ""
+    stages = store.ask(query(f"stage_timeline{kind}"), **scope_parameters(window, filters), bucket_ns=bucket_ns)
+    requests = store.ask(query(f"request_timeline{kind}"), **parameters, bucket_ns=bucket_ns)
     return Timeline(
         window,
         bucket_ns,
@@ -78,12 +85,16 @@ def timeline(store: Store, window: Window, filters: Filters = NO_FILTERS, points
 
 
 def _point(row: dict[str, Any], window: Window, bucket_ns: int, stage: str) -> TimelinePoint:
-    p50_ns, p99_ns = row["quantiles_ns"]
+    p50_ns, p99_ns = (row["quantiles_ns"][at] for at in ((0, 1) if "spans" in row else (0, 3)))
+    weighted = "estimated" in row
     return TimelinePoint(
         time_ns=window.since_ns + int(row["bucket"]) * bucket_ns,
         stage=stage,
-        count=int(row["spans"]),
+        count=round(row["estimated"] if weighted else row["spans"]),
         p50_ms=float(p50_ns) / NS_PER_MS,
         p99_ms=float(p99_ns) / NS_PER_MS,
-        error_rate=int(row["errors"]) / int(row["spans"]),
+        error_rate=float(row["errors"]) / float(row["estimated"])
+        if weighted
+        else int(row["errors"]) / int(row["spans"]),
+        stored=int(row["stored"]) if weighted else None,
     )

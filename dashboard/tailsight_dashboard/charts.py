@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 
 from tailsight_analysis import BreakdownRow, Tail, Timeline, TimelinePoint
 from tailsight_dashboard.colours import NEUTRAL, TYPICAL, colour, in_order, symbol
-from tailsight_dashboard.format import NO_STAGE, chart_text, count, duration, group_name, share, signed_duration
+from tailsight_dashboard.format import UNACCOUNTED, chart_text, count, duration, group_name, share, signed_duration
 
 MOST_GROUPS = 15
 MOST_LINES = 10
@@ -132,11 +132,11 @@ def self_shares(rows: Sequence[BreakdownRow], dimension: str) -> go.Figure:
 
 
 def from_typical_to_tail(tail: Tail) -> go.Figure:
-    """Draw the steps from a typical request's mean time to a slow one's: each stage adds its excess; all is shown."""
+    """Draw the steps from a typical request's mean time to the tail's: each stage adds its excess; all is shown."""
     steps = [(step.stage, step.excess_ms, step.excess_share) for step in tail.stages]
     steps.append(("", tail.unaccounted.excess_ms, tail.unaccounted.excess_share))
     steps.sort(key=lambda step: -step[1])
-    labels = [(chart_text(name or NO_STAGE), colour(name), more, part) for name, more, part in steps]
+    labels = [(chart_text(name or UNACCOUNTED), colour(name), more, part) for name, more, part in steps]
     if len(labels) > MOST_STEPS:
         rest = sorted(labels, key=lambda step: abs(step[2]))[: len(labels) - MOST_STEPS + 1]
         labels = [step for step in labels if step not in rest]
@@ -152,7 +152,7 @@ def from_typical_to_tail(tail: Tail) -> go.Figure:
         colours.append(paint)
         texts.append(f"{signed_duration(more)} · {share(part)}")
         reached += more
-    names.append("Slow requests")
+    names.append("Tail requests")
     bases.append(0.0)
     widths.append(tail.total.tail_ms)
     colours.append(NEUTRAL)

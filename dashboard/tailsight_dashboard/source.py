@@ -170,7 +170,7 @@ def ask_breakdown(window: Window, filters: Filters, by: str) -> Answer[Breakdown
 
 
 def ask_tail(window: Window, filters: Filters, quantile: float) -> Answer[Tail]:
-    """Slow requests against typical ones. Raises NoSpansError or NotEnoughDataError."""
+    """Tail requests against typical ones. Raises NoSpansError or NotEnoughDataError."""
     return _tail(dsn(), window, filters, quantile)
 
 

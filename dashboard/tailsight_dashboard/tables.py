@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from tailsight_analysis import BreakdownRow, OverRepresented, Tail
+from tailsight_analysis import BreakdownRow, OverRepresented, ResponseTimes, Tail
 from tailsight_dashboard import format as text
-from tailsight_dashboard.format import NO_STAGE, count, group_name, milliseconds, share
+from tailsight_dashboard.format import UNACCOUNTED, count, group_name, milliseconds, share
 
+RESPONSE = {"p50 (ms)": "p50_ms", "p90 (ms)": "p90_ms", "p99 (ms)": "p99_ms", "p99.9 (ms)": "p999_ms"}
 LATENCIES = {
     "p50 (ms)": "p50_ms",
     "p90 (ms)": "p90_ms",
@@ -26,10 +27,12 @@ LATENCIES = {
 
 def latencies(rows: Sequence[BreakdownRow], dimension: str) -> Styler:
     """Build the table of the Stages view: a line a group, with the group's share of the requests' time."""
+    sampled = any(row.stored is not None for row in rows)
     frame = pd.DataFrame(
         {
             dimension.capitalize(): [group_name(dimension, row.group[dimension]) for row in rows],
             "Spans": [row.count for row in rows],
+            **({"Stored": [row.stored_count for row in rows]} if sampled else {}),
             **{title: [getattr(row, field) for row in rows] for title, field in LATENCIES.items()},
             "Errors": [row.error_rate for row in rows],
             "Own time": [row.self_share for row in rows],
@@ -37,6 +40,7 @@ def latencies(rows: Sequence[BreakdownRow], dimension: str) -> Styler:
     )
     formats: dict[str, Callable[[Any], str]] = {
         "Spans": count,
+        **({"Stored": count} if sampled else {}),
         **dict.fromkeys(LATENCIES, milliseconds),
         "Errors": share,
         "Own time": _share_or_dash,
@@ -44,22 +48,34 @@ def latencies(rows: Sequence[BreakdownRow], dimension: str) -> Styler:
     return _styled(frame, formats)
 
 
+def response(times: ResponseTimes) -> Styler:
+    """Build the table of response time beside service time: the requests that say when they should have started."""
+    lines = [(name, line) for name, line in (("Response", times.response), ("Service", times.service)) if line]
+    frame = pd.DataFrame(
+        {
+            "Time": [name for name, _ in lines],
+            **{title: [getattr(line, field) for _, line in lines] for title, field in RESPONSE.items()},
+        }
+    )
+    return _styled(frame, dict.fromkeys(RESPONSE, milliseconds))
+
+
 def excess(tail: Tail) -> Styler:
-    """Build the table of the Tail view: slow against typical requests, a line a stage, and their sum."""
+    """Build the table of the Tail view: tail against typical requests, a line a stage, and their sum."""
     lines = [(step.stage, step) for step in tail.stages]
     steps = sorted([*lines, ("", tail.unaccounted)], key=lambda line: -line[1].excess_ms)
-    named = [*((name or NO_STAGE, step) for name, step in steps), ("Sum", tail.total)]
+    named = [*((name or UNACCOUNTED, step) for name, step in steps), ("Sum", tail.total)]
     frame = pd.DataFrame(
         {
             "Stage": [name for name, _ in named],
-            "Slow (ms)": [step.tail_ms for _, step in named],
+            "Tail (ms)": [step.tail_ms for _, step in named],
             "Typical (ms)": [step.typical_ms for _, step in named],
             "Excess (ms)": [step.excess_ms for _, step in named],
             "Of the excess": [step.excess_share for _, step in named],
         }
     )
     formats: dict[str, Callable[[Any], str]] = {
-        "Slow (ms)": milliseconds,
+        "Tail (ms)": milliseconds,
         "Typical (ms)": milliseconds,
         "Excess (ms)": _signed,
         "Of the excess": share,
@@ -68,19 +84,19 @@ def excess(tail: Tail) -> Styler:
 
 
 def attributes(found: Sequence[OverRepresented]) -> Styler:
-    """Build the table of attribute values that slow requests have more often than typical ones."""
+    """Build the table of attribute values that tail requests have more often than typical ones."""
     frame = pd.DataFrame(
         {
             "Attribute": [pair.key for pair in found],
             "Value": [pair.value for pair in found],
-            "Slow": [pair.tail_share for pair in found],
+            "Tail": [pair.tail_share for pair in found],
             "Typical": [pair.typical_share for pair in found],
             "Lift": [pair.lift for pair in found],
             "p-value": [pair.p_value for pair in found],
         }
     )
     never = [pair.typical_share == 0 for pair in found]
-    style = _styled(frame, {"Slow": share, "Typical": share, "Lift": text.lift, "p-value": text.p_value})
+    style = _styled(frame, {"Tail": share, "Typical": share, "Lift": text.lift, "p-value": text.p_value})
     # a value that no typical request has: analysis gives a lower bound
     return style.format({"Lift": partial(text.lift, at_least=True)}, subset=(frame.index[never], ["Lift"]))
 

@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from tailsight_analysis import Breakdown, Tail
-from tailsight_dashboard.format import NO_STAGE, count, duration, group_name, plain, quantile, share
+from tailsight_analysis import Breakdown, ResponseTimes, Tail
+from tailsight_dashboard.format import NO_STAGE_HELP, count, duration, group_name, plain, quantile, share
 
 
 def tail_headline(tail: Tail) -> str:
     """Give the answer: `p99 is 41.2 ms; 61 % of the extra 28 ms is queue`."""
     begin = f"{quantile(tail.quantile)} is **{duration(tail.threshold_ms)}**"
+    if tail.is_rough:
+        begin += f" (roughly: the tail is {_requests(tail.held.tail)})"
     if tail.total.excess_ms <= 0:
-        return f"{begin}; slow requests take no longer than typical ones."
+        return f"{begin}; the tail takes no longer than typical requests."
     steps = [*((step.stage, step) for step in tail.stages), ("", tail.unaccounted)]
     name, most = max(steps, key=lambda step: step[1].excess_ms)
     part = "all" if most.excess_share >= 0.995 else share(most.excess_share)
-    where = plain(name) if name else "time that no stage explains"
+    where = plain(name) if name else "time that no stage accounts for"
     return f"{begin}; **{part}** of the extra {duration(tail.total.excess_ms)} is **{where}**."
 
 
 def tail_method(tail: Tail) -> str:
     """Say what was compared with what, and from how many requests the means come."""
     sentence = (
-        f"The slowest {count(tail.tail_requests)} of {count(tail.requests)} requests take "
+        f"The tail, the slowest {count(tail.tail_requests)} of {count(tail.requests)} requests, takes "
         f"{duration(tail.total.tail_ms)} on average, the {count(tail.typical_requests)} typical ones (between p40 and "
         f"p60) {duration(tail.total.typical_ms)}: the difference is the extra time."
     )
+    if tail.stored:
+        sentence += (
+            f" These are estimates: the store holds {count(tail.stored.tail)} requests of the tail and "
+            f"{count(tail.stored.typical)} typical ones, of {count(tail.stored.requests)} that were kept."
+        )
     if tail.is_sampled:
         sentence += (
-            f" Means and shares come from {count(tail.tail_sampled)} slow and {count(tail.typical_sampled)} typical "
+            f" Means and shares come from {count(tail.tail_sampled)} tail and {count(tail.typical_sampled)} typical "
             "requests, drawn at random."
         )
     return sentence
@@ -37,9 +44,9 @@ def nothing_stands_out(tail: Tail) -> str:
     """Say that no attribute value was found, and what that is worth."""
     if not tail.attributes_tested:
         return "The requests carry no attribute values that could be compared."
-    few = " With so few slow requests, only strong differences could be seen." if tail.tail_requests < 20 else ""
+    few = " With so few tail requests, only strong differences could be seen." if tail.held.tail < 20 else ""
     return (
-        f"None of the {count(tail.attributes_tested)} attribute values tested is more frequent in slow requests than "
+        f"None of the {count(tail.attributes_tested)} attribute values tested is more frequent in the tail than "
         f"chance allows.{few}"
     )
 
@@ -58,6 +65,40 @@ def stages_headline(answer: Breakdown) -> str:
     return f"{begin}; **{share(most.self_share)}** of the requests' time {what} **{name}**."
 
 
+def requests_notes(answer: Breakdown) -> str:
+    """Say what the requests' figures rest on: a weighted sample, very few beyond p99.9; empty where neither."""
+    notes = []
+    if answer.requests is None:
+        return ""
+    if answer.requests.stored is not None:
+        notes.append(
+            f"Estimates: {_requests(answer.requests.stored)} that were kept stand for {count(answer.requests.count)}."
+        )
+    if answer.requests.p999_is_rough:
+        notes.append("p99.9 is a rough figure: fewer than 10 requests lie beyond it.")
+    return " ".join(notes)
+
+
+def response_headline(times: ResponseTimes) -> str:
+    """Say how much longer callers waited than the service worked: `response p99 is 90 ms, service p99 41.2 ms`."""
+    if times.response is None or times.service is None:
+        return ""
+    return (
+        f"From when {_requests(times.count)} should have started, p99 is **{duration(times.response.p99_ms)}**; from "
+        f"when they did, {duration(times.service.p99_ms)}."
+    )
+
+
+def response_ignored(times: ResponseTimes) -> str:
+    """Say how many intended starts could not be used; empty where all could."""
+    if not times.ignored:
+        return ""
+    return (
+        f"Left out: {_requests(times.ignored)} whose intended start is more than an hour before the actual one, or "
+        "unreadable."
+    )
+
+
 def groups_left_out(answer: Breakdown, shown: int) -> str:
     """Say how many groups the charts leave to the table; empty where none."""
     rows = len(answer.rows)
@@ -69,11 +110,15 @@ def groups_left_out(answer: Breakdown, shown: int) -> str:
 def shares_method(answer: Breakdown) -> str:
     """Say what latency and own time mean, from how many requests shares come, and what `(no stage)` is."""
     notes = ["Latencies are the spans' own, with what runs inside them; own time leaves that out."]
-    if answer.requests and answer.sampled_requests < answer.requests.count:
+    if answer.requests and answer.sampled_requests < answer.requests.stored_count:
         notes.append(
-            f"Own time comes from {count(answer.sampled_requests)} of {count(answer.requests.count)} requests, "
+            f"Own time comes from {count(answer.sampled_requests)} of {count(answer.requests.stored_count)} requests, "
             "drawn at random."
         )
     if answer.by == ("stage",) and any(not row.group["stage"] for row in answer.rows):
-        notes.append(f"{NO_STAGE}: the requests' own time that no stage explains.")
+        notes.append(NO_STAGE_HELP)
     return " ".join(notes)
+
+
+def _requests(number: int) -> str:
+    return "1 request" if number == 1 else f"{count(number)} requests"

@@ -133,7 +133,11 @@ class Batcher:
             said[keys.SENDER_LAST] = True
         if self._resource_bytes is None:
             self._resource_bytes = self._resource()
-        return _otlp.export_request(self._resource_bytes, _otlp.scope(SDK_NAME, sdk_version(), said), parts)
+        # In a scope of its own: a store that keeps a scope's attributes with each of its spans would repeat all this.
+        scopes: list[tuple[bytes, list[bytes]]] = [(_otlp.scope(SDK_NAME, sdk_version(), said), [])]
+        if parts:
+            scopes.append((_otlp.scope(SDK_NAME, sdk_version()), parts))
+        return _otlp.export_request(self._resource_bytes, *scopes)
 
     def _encode(self, batch: _record.TraceBatch) -> tuple[bytes, int]:
         """Encode a batch without the spans that cannot be encoded. Return how many are in it."""

@@ -6,6 +6,7 @@ Times are whole ticks of a microsecond, so that a span can be the set of the tic
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -44,6 +45,9 @@ class Span:
     error: bool = False
     attributes: tuple[tuple[str, str], ...] = ()
     resource: tuple[tuple[str, str], ...] = ()
+    weight: int = 1
+    decided: bool = False  # somebody decided about keeping it, also where it counts for itself
+    intended: int | str | None = None  # ticks after BASE_NS
     unique: int = field(default_factory=itertools.count().__next__)
 
     @property
@@ -54,6 +58,15 @@ class Span:
     def order(self) -> tuple[Any, ...]:
         """Of spans with one id, in this order each is the child of the one before."""
         return (HALF[self.kind], self.start, -self.duration, self.stage, self.service, self.host, self.unique)
+
+    @property
+    def delay(self) -> int | None:
+        """Ticks by which it started later than intended; -1 where what it says cannot be, None where it says nothing."""
+        if self.intended is None:
+            return None
+        if isinstance(self.intended, str) or self.start - self.intended > 3_600_000_000:
+            return -1
+        return max(0, self.start - self.intended)
 
 
 def insert(store: Store, spans: list[Span]) -> None:
@@ -161,7 +174,7 @@ def requests(spans: list[Span], since: int, until: int, filters: Filters) -> lis
             found = [span for span in members if span.parent == 0]
         else:
             lost = [span for span in members if span.parent == span.id or span.parent not in ids]
-            found = [min(lost or members, key=lambda s: (s.start, -s.duration, s.id, HALF[s.kind], s.error))]
+            found = [min(lost or members, key=lambda s: (s.start, -s.duration, s.id, *_first(s)))]
         found = [span for span in found if since <= span.start < until]
         if any(values for name, values in filters.parameters().items() if name != "service") and not any(
             matches(span, filters, service=False) for span in members
@@ -169,21 +182,72 @@ def requests(spans: list[Span], since: int, until: int, filters: Filters) -> lis
             continue
         for number in {span.id for span in found}:
             same = [span for span in found if span.id == number]
-            same.sort(key=lambda span: (HALF[span.kind], span.start, -span.duration, span.error, span.order))
+            same.sort(key=lambda span: (*_first(span), span.order))
             entries.append(same[0])
     return entries
+
+
+def _first(span: Span) -> tuple[Any, ...]:
+    delay = 0 if span.delay is None else 2**61 if span.delay < 0 else 1 + span.delay
+    return (HALF[span.kind], span.start, -span.duration, span.error, span.weight, delay)
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def weight_of(span: Span, spans: list[Span]) -> int:
+    """For how many spans it stands: as many as the request of its service in its trace that it belongs to."""
+    decisions = [
+        (other.start, other.weight)
+        for other in spans
+        if (other.trace, other.service) == (span.trace, span.service) and (other.decided or other.weight > 1)
+    ]
+    if span.weight > 1 or not decisions:
+        return span.weight
+    before = [decision for decision in sorted(decisions) if decision[0] <= span.start]
+    return before[-1][1] if before else min(decisions)[1]
+
+
+def repeated(values: list[int], weights: list[int]) -> np.ndarray:
+    """The population that weighted values stand for: weights are whole, so each is there that many times."""
+    return np.repeat(np.array(values, dtype=float), weights)
 
 
 # --- the two questions ------------------------------------------------------------------------------------------------
 
 
-def latencies(spans: list[Span]) -> dict[str, float]:
-    ms = np.array([span.duration for span in spans]) * TICK_NS / 1e6
+def latencies(spans: list[Span], weights: list[int] | None = None) -> dict[str, float]:
+    """Figures of spans; weighted ones also say how many are stored."""
+    times = weights or [1] * len(spans)
+    ms = repeated([span.duration for span in spans], times) * TICK_NS / 1e6
     p50, p90, p95, p99, p999 = np.quantile(ms, [0.5, 0.9, 0.95, 0.99, 0.999])
+    errors = repeated([span.error for span in spans], times).mean()
     return {
-        "count": len(spans), "p50_ms": p50, "p90_ms": p90, "p95_ms": p95, "p99_ms": p99, "p999_ms": p999,
-        "max_ms": ms.max(), "jitter_ms": p99 - p50, "error_rate": sum(span.error for span in spans) / len(spans),
-    }  # fmt: skip
+        "count": len(ms), "p50_ms": p50, "p90_ms": p90, "p95_ms": p95, "p99_ms": p99, "p999_ms": p999,
+        "max_ms": ms.max(), "jitter_ms": p99 - p50, "error_rate": errors,
+    } | ({"stored": len(spans)} if weights else {})  # fmt: skip
+
+
+def response(entries: list[Span]) -> dict[str, Any] | None:
+    """Response and service quantiles of the requests that say when they should have started."""
+    saying = [entry for entry in entries if entry.delay is not None]
+    if not saying:
+        return None
+    timed = [entry for entry in saying if entry.delay >= 0]
+    names, levels = ("p50", "p90", "p95", "p99", "p999", "max"), [0.5, 0.9, 0.95, 0.99, 0.999, 1]
+
+    def quantiles(ticks: list[int]) -> dict[str, float] | None:
+        if not ticks:
+            return None
+        values = np.quantile(repeated(ticks, [entry.weight for entry in timed]), levels) * TICK_NS / 1e6
+        return dict(zip(names, values, strict=True))
+
+    return {
+        "count": sum(entry.weight for entry in timed),
+        "ignored": sum(entry.weight for entry in saying if entry.delay < 0),
+        "service_ms": quantiles([entry.duration for entry in timed]),
+        "response_ms": quantiles([entry.duration + entry.delay for entry in timed]),
+    }
 
 
 def breakdown(
@@ -192,7 +256,8 @@ def breakdown(
     parents = parent_of(spans)
     own = self_ticks(spans, parents)
     entries = requests(spans, since, until, filters)
-    total = sum(entry.duration for entry in entries)
+    total = sum(entry.duration * entry.weight for entry in entries)
+    weighted = any(span.weight > 1 for span in spans)
     groups: dict[tuple[str, ...], list[Span]] = defaultdict(list)
     for span in spans:
         if since <= span.start < until and matches(span, filters, service=True):
@@ -202,33 +267,39 @@ def breakdown(
         share = None
         if total:
             share = sum(
-                own[span]
+                own[span] * entry.weight
                 for entry in entries
                 for span in spans
                 if tuple(getattr(span, name) for name in by) == group
                 and matches(span, filters, service=True)
                 and is_below(span, entry, parents)
             ) / total  # fmt: skip
-        rows[group] = {**latencies(members), "self_share": share}
-    return (latencies(entries) if entries else None), rows
+        weights = [weight_of(span, spans) for span in members] if weighted else None
+        rows[group] = {**latencies(members, weights), "self_share": share}
+    weights = [entry.weight for entry in entries] if weighted else None
+    return (latencies(entries, weights) if entries else None), rows
 
 
 def tail(spans: list[Span], since: int, until: int, filters: Filters, quantile: float) -> dict[str, Any]:
     parents = parent_of(spans)
     own = self_ticks(spans, parents)
     entries = requests(spans, since, until, filters)
-    durations_ns = np.array([entry.duration * TICK_NS for entry in entries])
+    durations_ns = repeated([entry.duration * TICK_NS for entry in entries], [entry.weight for entry in entries])
     threshold, low, high = (round(float(cut)) for cut in np.quantile(durations_ns, [quantile, 0.4, 0.6]))
     in_tail = [entry for entry in entries if entry.duration * TICK_NS >= threshold]
     typical = [entry for entry in entries if low <= entry.duration * TICK_NS <= high]
 
     def mean_ms(members: list[Span], stage: str | None) -> float:
+        count = sum(entry.weight for entry in members)
         if stage is None:
-            return sum(entry.duration for entry in members) * TICK_NS / 1e6 / len(members)
+            return sum(entry.duration * entry.weight for entry in members) * TICK_NS / 1e6 / count
         ticks = sum(
-            own[span] for entry in members for span in spans if span.stage == stage and is_below(span, entry, parents)
+            own[span] * entry.weight
+            for entry in members
+            for span in spans
+            if span.stage == stage and is_below(span, entry, parents)
         )
-        return ticks * TICK_NS / 1e6 / len(members)
+        return ticks * TICK_NS / 1e6 / count
 
     whole = mean_ms(in_tail, None) - mean_ms(typical, None)
     names = {s.stage for s in spans for e in [*in_tail, *typical] if s.stage and is_below(s, e, parents)}
@@ -236,8 +307,9 @@ def tail(spans: list[Span], since: int, until: int, filters: Filters, quantile: 
     attributes, tested = over_represented(spans, in_tail, typical)
     return {
         "threshold_ms": threshold / 1e6,
-        "tail_requests": len(in_tail),
-        "typical_requests": len(typical),
+        "tail_requests": sum(entry.weight for entry in in_tail),
+        "typical_requests": sum(entry.weight for entry in typical),
+        "stored": (len(entries), len(in_tail), len(typical)),
         "whole_ms": whole,
         "stages": stages,
         "unaccounted": (
@@ -264,25 +336,50 @@ def over_represented(
         return found
 
     count_tail, count_typical = defaultdict(int), defaultdict(int)
-    for entries, counts in ((in_tail, count_tail), (typical, count_typical)):
+    weights_tail, weights_typical = defaultdict(list), defaultdict(list)
+    for entries, counts, weights in ((in_tail, count_tail, weights_tail), (typical, count_typical, weights_typical)):
         for entry in entries:
             for pair in pairs(entry):
                 counts[pair] += 1
+                weights[pair].append(entry.weight)
     tested = sorted(p for p in {*count_tail, *count_typical} if count_tail[p] + count_typical[p] >= 2)
     if not tested:
         return {}, 0
     population, draws = len(in_tail) + len(typical), len(in_tail)
-    chances = [
-        hypergeom.sf(count_tail[p] - 1, population, count_tail[p] + count_typical[p], draws)
-        if count_tail[p] >= 2
-        else 1.0
-        for p in tested
-    ]
+    stands_tail, stands_typical = sum(e.weight for e in in_tail), sum(e.weight for e in typical)
+    if any(entry.weight > 1 for entry in (*in_tail, *typical)):
+        # what so many equally weighted requests would tell, rounded to the side of finding less
+        def effective(weights: list[int], count: int, stands: int, unseen: list[int]) -> tuple[float, float]:
+            seen = [*weights, *unseen]
+            equal = min(count, stands * sum(seen) / sum(weight * weight for weight in seen))
+            return equal * sum(weights) / stands, equal
+
+        chances = []
+        for pair in tested:
+            if count_tail[pair] < 2:
+                chances.append(1.0)
+                continue
+            k, n = effective(weights_tail[pair], draws, stands_tail, [])
+            heaviest = [max(entry.weight for entry in typical)]
+            others, m = effective(weights_typical[pair], len(typical), stands_typical, heaviest)
+            k, n, m = math.floor(k + 1e-6), max(1, math.floor(n + 1e-6)), max(1, math.floor(m + 1e-6))
+            others = min(m, math.ceil(others - 1e-6))
+            chances.append(hypergeom.sf(k - 1, n + m, k + others, n))
+    else:
+        chances = [
+            hypergeom.sf(count_tail[p] - 1, population, count_tail[p] + count_typical[p], draws)
+            if count_tail[p] >= 2
+            else 1.0
+            for p in tested
+        ]
     adjusted = false_discovery_control(np.minimum(chances, 1))
+    shares = {
+        pair: (sum(weights_tail[pair]) / stands_tail, sum(weights_typical[pair]) / stands_typical) for pair in tested
+    }
     found = {
-        pair: (count_tail[pair] / draws, count_typical[pair] / len(typical), p)
+        pair: (*shares[pair], p)
         for pair, p in zip(tested, adjusted, strict=True)
-        if p <= 0.05 and count_tail[pair] / draws > count_typical[pair] / len(typical)
+        if p <= 0.05 and shares[pair][0] > shares[pair][1]
     }
     # the package learns the number of tests with the pairs that it gets, and it gets those of two tail requests or more
     return found, len(tested) if any(count_tail[pair] >= 2 for pair in tested) else 0
@@ -290,6 +387,13 @@ def over_represented(
 
 def fields(span: Span) -> dict[str, Any]:
     attributes = {"tailsight.stage": span.stage, "tailsight.model": span.model}
+    if span.weight > 1:
+        attributes["tailsight.sampling.weight"] = float(span.weight)
+    if span.decided:
+        attributes["tailsight.sampling.reason"] = "rate" if span.weight > 1 else "slow"
+    if span.intended is not None:
+        said = span.intended
+        attributes["tailsight.intended_start_unix_nano"] = said if isinstance(said, str) else BASE_NS + said * TICK_NS
     start_ns = BASE_NS + span.start * TICK_NS
     return {
         "trace_id": span.trace.to_bytes(16, "big"),

@@ -21,8 +21,13 @@ RUNS_A_STORE = settings(
 
 
 @st.composite
-def messy_traces(draw: st.DrawFn, least: int = 1, most: int = 14) -> list[Span]:
-    """Several roots or none, orphans, cycles, shared ids, other hosts with other clocks, children that overlap."""
+def messy_traces(draw: st.DrawFn, least: int = 1, most: int = 14, *, sampled: bool = False) -> list[Span]:
+    """Several roots or none, orphans, cycles, shared ids, other hosts with other clocks, children that overlap.
+
+    With `sampled`, spans stand for several, were decided about, and say when they should have started, also nonsense.
+    """
+    weights = st.sampled_from([1, 1, 2, 20]) if sampled else st.just(1)
+    intentions = st.sampled_from([None, None, 0, -7, 60, -HOUR, -HOUR + 41, "soon"]) if sampled else st.none()
     spans = []
     for trace in range(1, draw(st.integers(least, most)) + 1):
         tidy = draw(st.booleans())
@@ -41,6 +46,9 @@ def messy_traces(draw: st.DrawFn, least: int = 1, most: int = 14) -> list[Span]:
                     model=draw(st.sampled_from(["", "m1"])),
                     kind=draw(st.sampled_from([1, 2, 3])),
                     error=draw(st.booleans()),
+                    weight=draw(weights),
+                    decided=sampled and draw(st.booleans()),
+                    intended=draw(intentions),
                     attributes=(
                         (("color", draw(st.sampled_from(["red", "blue", ""]))),) if draw(st.booleans()) else ()
                     ),
@@ -49,6 +57,7 @@ def messy_traces(draw: st.DrawFn, least: int = 1, most: int = 14) -> list[Span]:
     return spans
 
 
+HOUR = 3_600_000_000  # ticks
 some_filters = st.builds(
     Filters,
     service=st.sampled_from([(), (), ("front",), ("back",), ("front", "back"), ("none",)]),
@@ -61,7 +70,7 @@ some_windows = st.one_of(st.just((0, 41)), st.tuples(st.integers(0, 20), st.inte
 
 @RUNS_A_STORE
 @given(
-    spans=messy_traces(),
+    spans=st.one_of(messy_traces(), messy_traces(sampled=True)),
     scope=some_windows,
     filters=some_filters,
     by=st.lists(st.sampled_from(DIMENSIONS), min_size=1, max_size=3, unique=True),
@@ -82,11 +91,20 @@ def test_breakdown_equals_brute_force(engine, spans, scope, filters, by):
     assert (result.requests is None) == (requests is None)
     if requests is not None:
         assert result.requests.to_json() == approximately(requests)
+    entries = brute_force.requests(spans, *scope, filters)
+    expected = brute_force.response(entries)
+    found = result.response and result.response.to_json()
+    if expected is None:
+        assert found is None
+        return
+    assert (found["count"], found["ignored"]) == (expected["count"], expected["ignored"])
+    for name in ("service_ms", "response_ms"):
+        assert found[name] == (expected[name] and pytest.approx(expected[name], rel=1e-9))
 
 
 @RUNS_A_STORE
 @given(
-    spans=messy_traces(least=8, most=25),
+    spans=st.one_of(messy_traces(least=8, most=25), messy_traces(least=8, most=25, sampled=True)),
     scope=some_windows,
     filters=some_filters,
     quantile=st.sampled_from([0.7, 0.8, 0.9]),
@@ -94,18 +112,20 @@ def test_breakdown_equals_brute_force(engine, spans, scope, filters, by):
 def test_tail_equals_brute_force(engine, spans, scope, filters, quantile):
     engine.run("TRUNCATE TABLE spans")
     brute_force.insert(engine, spans)
-    count = len(brute_force.requests(spans, *scope, filters))
+    entries = brute_force.requests(spans, *scope, filters)
+    count = sum(entry.weight for entry in entries)
     needed = {0.7: 5, 0.8: 5, 0.9: 10}[quantile]
-    if count < needed:
+    if count < needed or len(entries) < 5:
         with pytest.raises(NotEnoughDataError) as caught:
             tail(engine, brute_force.window(*scope), filters, quantile)
-        assert caught.value.missing == (needed - count if count else None)
+        assert caught.value.missing == ((needed - count if count < needed else 5 - len(entries)) if count else None)
         return
     expected = brute_force.tail(spans, *scope, filters, quantile)
     result = tail(engine, brute_force.window(*scope), filters, quantile, limit=1000)
     assert result.requests == count
     assert result.threshold_ms == pytest.approx(expected["threshold_ms"])
     assert (result.tail_requests, result.typical_requests) == (expected["tail_requests"], expected["typical_requests"])
+    assert (result.held.requests, result.held.tail, result.held.typical) == expected["stored"]
     assert {stage.stage: (stage.tail_ms, stage.typical_ms) for stage in result.stages} == {
         name: pytest.approx(means, abs=1e-12) for name, means in expected["stages"].items()
     }

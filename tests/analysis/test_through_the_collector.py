@@ -1,5 +1,8 @@
 """The same questions through a collector's SQL port, which allows only what it knows."""
 
+from dataclasses import replace
+
+import pytest
 from analysis import brute_force
 from analysis.test_truth import pipeline
 from testkit.otlp import request
@@ -10,8 +13,17 @@ from tailsight_analysis import DIMENSIONS, Filters, breakdown, choices, connect,
 FILTERS = Filters(service=("front",), stage=("queue",), run=())
 
 
-def test_every_question_passes_the_sql_port_and_has_the_same_answer(store, tmp_path):
+@pytest.mark.parametrize("sampled", [False, True])
+def test_every_question_passes_the_sql_port_and_has_the_same_answer(store, tmp_path, sampled):
     spans = pipeline(5, 300, "queue", "purple")
+    if sampled:
+        weights = {span.trace: 20 if span.duration < 150 else 1 for span in spans if span.parent == 0}
+        spans = [
+            replace(span, weight=weights[span.trace], decided=True, intended=span.start - 3)
+            if span.parent == 0
+            else span
+            for span in spans
+        ]
     brute_force.insert(store, spans)
     with CollectorProcess(tmp_path) as collector:
         # one resource is enough for all: what depends on hosts is not compared
@@ -22,7 +34,10 @@ def test_every_question_passes_the_sql_port_and_has_the_same_answer(store, tmp_p
             window = whole_time(store)
             assert whole_time(remote) == window
             assert breakdown(remote, window, by=DIMENSIONS).requests == breakdown(store, window).requests
+            assert breakdown(remote, window).response == breakdown(store, window).response
+            assert breakdown(remote, window).weighted == sampled
             assert breakdown(remote, window).rows == breakdown(store, window).rows
             assert tail(remote, window, FILTERS, 0.9).stages == tail(store, window, FILTERS, 0.9).stages
+            assert tail(remote, window, quantile=0.9).attributes == tail(store, window, quantile=0.9).attributes
             assert timeline(remote, window) == timeline(store, window)
             assert choices(remote, window)["stage"] == choices(store, window)["stage"]

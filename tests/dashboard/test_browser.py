@@ -127,7 +127,7 @@ def test_a_copied_address_opens_the_same_view(page: Page, address: str, store: S
     charts_drawn(page, 1)
     answer = tail(store, everything, Filters(hardware=("NVIDIA L4",)), quantile=0.9)
     assert metric(page, "p90 of the requests") == duration(answer.threshold_ms)
-    assert metric(page, "Slow requests") == count(answer.tail_requests)
+    assert metric(page, "Tail requests") == count(answer.tail_requests)
     assert page.value("location.search") == "?time=all&hardware=NVIDIA+L4&quantile=p90"
     assert page.value("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
     assert_well(page, address)

@@ -75,16 +75,18 @@ def test_waterfall_shows_unaccounted_time_and_stage_colours() -> None:
     colours = dict(zip(bars.y, bars.marker.color, strict=True))
     assert colours["queue"] == STAGES["queue"]
     assert colours["compute"] == STAGES["compute"]
-    assert colours["(no stage)"] == STAGES[""]
+    assert colours["unaccounted"] == STAGES[""]
 
 
 def test_headline_names_stage_share_and_extra_time() -> None:
     answer = a_tail({"queue": 17.08, "compute": 10.42})
     assert wording.tail_headline(answer) == "p99 is **41.2 ms**; **61 %** of the extra 28.0 ms is **queue**."
     hidden = a_tail({"queue": 1.0}, unaccounted_ms=9.0)
-    assert wording.tail_headline(hidden).endswith("**90 %** of the extra 10.0 ms is **time that no stage explains**.")
+    assert wording.tail_headline(hidden).endswith(
+        "**90 %** of the extra 10.0 ms is **time that no stage accounts for**."
+    )
     same = replace(answer, total=Excess(10.0, 10.0, 0.0, 0.0))
-    assert wording.tail_headline(same) == "p99 is **41.2 ms**; slow requests take no longer than typical ones."
+    assert wording.tail_headline(same) == "p99 is **41.2 ms**; the tail takes no longer than typical requests."
 
 
 def test_no_attribute_is_said_in_words() -> None:

@@ -41,6 +41,7 @@ extras = st.builds(
     dropped_events=counts,
     dropped_links=counts,
     kind=st.just(0),
+    pace=st.none(),
 )
 spans = st.builds(
     SpanRecord,
@@ -122,22 +123,25 @@ def official(span: SpanRecord, batch: TraceBatch) -> Span:
     )
 
 
-@given(attributes, st.lists(batches, min_size=1, max_size=2), texts, texts)
+@given(attributes, attributes, st.lists(batches, min_size=1, max_size=2), texts, texts)
 def test_the_encoding_equals_opentelemetry_protos(
-    resource: dict[str, Any], traces: list[TraceBatch], name: str, version: str
+    resource: dict[str, Any], scope: dict[str, Any], traces: list[TraceBatch], name: str, version: str
 ) -> None:
     ours = _otlp.export_request(
-        _otlp.resource(resource), _otlp.scope(name, version), [_otlp.spans(batch) for batch in traces]
+        _otlp.resource(resource),
+        (_otlp.scope(name, version, scope), []),
+        (_otlp.scope(name, version), [_otlp.spans(batch) for batch in traces]),
     )
     message = ExportTraceServiceRequest(
         resource_spans=[
             ResourceSpans(
                 resource=Resource(attributes=key_values(resource)),
                 scope_spans=[
+                    ScopeSpans(scope=InstrumentationScope(name=name, version=version, attributes=key_values(scope))),
                     ScopeSpans(
                         scope=InstrumentationScope(name=name, version=version),
                         spans=[official(span, batch) for batch in traces for span in batch.spans],
-                    )
+                    ),
                 ],
             )
         ]
@@ -184,7 +188,7 @@ def plain_extra(extra: Extra) -> tuple[object, ...]:
 
 def encoded(recorded: dict[str, Any], defaults: dict[str, Any] | None = None) -> Span:
     span = SpanRecord("n", None, 1, False, 1, 0, 1, 2, 3, recorded, None)
-    content = _otlp.export_request(b"", b"", [_otlp.spans(TraceBatch(1, "", 1, 0, [span]), defaults)])
+    content = _otlp.export_request(b"", (b"", [_otlp.spans(TraceBatch(1, "", 1, 0, [span]), defaults)]))
     return ExportTraceServiceRequest.FromString(content).resource_spans[0].scope_spans[0].spans[0]
 
 

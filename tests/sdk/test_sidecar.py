@@ -32,8 +32,8 @@ def sidecar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("TAILSIGHT_TRANSPORT", "sidecar")
     yield
     tailsight.shutdown(timeout=5)
-    left = eventually(lambda: not rings(tmp_path))
-    assert left, f"something is left behind: {rings(tmp_path)}"
+    ended = eventually(lambda: not rings(tmp_path) and not sidecars_of(os.getpid()))
+    assert ended, f"something is left behind: {rings(tmp_path)}"
 
 
 def rings(tmp_path: Path) -> list[Path]:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import subprocess
+import sys
 import time
 
 import pytest
@@ -75,3 +77,27 @@ def test_a_store_that_held_spans_before_the_migration_has_the_columns_of_these_t
     assert older.rows("SELECT weight FROM spans WHERE sampling_reason = 'rate'") == [(20,)]
     older.run("DROP DATABASE older")
     older.close()
+
+
+LOAD = """
+import sys
+from pathlib import Path
+from tailsight_storage import migrations, open_store
+folder, newest = sys.argv[1], int(sys.argv[2])
+every = migrations.load_migrations()
+migrations.load_migrations = lambda: [each for each in every if each.version <= newest]
+with open_store(f"chdb://{folder}", create=True) as store:
+    store.insert_otlp_traces(Path(folder, "segment").read_bytes(), "the same token")
+    print(store.rows("SELECT count() FROM spans")[0][0], store.rows("SELECT sum(spans) FROM stage_latency_1m")[0][0])
+"""
+
+
+@pytest.mark.parametrize("newest", [9, 999], ids=["with this migration", "with all"])
+def test_a_segment_loaded_before_the_migration_and_again_after_it_is_counted_once(tmp_path, newest):
+    """In processes of their own: what the engine remembers of an insert must not depend on views that changed since."""
+    spans = [span(attributes={WEIGHT: 20.0, "tailsight.stage": "queue"}) for _ in range(50)]
+    (tmp_path / "segment").write_bytes(encode_record(request(spans).SerializeToString(), time.time_ns()))
+    for version in (7, newest, newest):
+        command = [sys.executable, "-c", LOAD, str(tmp_path), str(version)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        assert done.stdout.split() == ["50", "50"], f"after migration {version}"

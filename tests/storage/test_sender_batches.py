@@ -4,10 +4,9 @@ import time
 
 import pytest
 from testkit.otlp import any_value, request, span
-from testkit.senders import Sidecar
+from testkit.senders import Sidecar, apart
 
 from tailsight_collector.records import encode_record
-from tailsight_storage import decode_attributes
 
 DAY_NS = 86_400 * 10**9
 
@@ -129,11 +128,20 @@ def test_odd_counters_lose_no_batch_and_no_span(store):
 
 
 def test_the_senders_counters_do_not_stand_beside_every_span(store):
-    message = Sidecar().batch(1)
-    message.resource_spans[0].scope_spans[0].scope.attributes.add(key="own", value=any_value("kept"))
-    insert(store, message)
-    [(attributes, name)] = store.rows("SELECT scope_attributes, scope_name FROM spans")
-    assert (decode_attributes(attributes, {}), name) == ({"own": "kept"}, "tailsight")
+    insert(store, apart(Sidecar().batch(3)))
+    assert store.rows("SELECT scope_attributes, scope_name, count() FROM spans GROUP BY ALL") == [({}, "tailsight", 3)]
+
+
+def test_spans_in_a_scope_of_their_own_are_counted_as_the_batchs(store):
+    sidecar = Sidecar()
+    bad = [span(), {**span(), "trace_id": b"short"}, span()]
+    for message in (sidecar.batch(7), sidecar.batch(bad), sidecar.batch(0, last=True)):
+        insert(store, apart(message) if message.resource_spans[0].scope_spans[0].spans else message)
+    assert store.rows("SELECT number, spans, arrived, rejected, stored FROM sender_batches ORDER BY number") == [
+        (1, 7, 7, 0, 7),
+        (2, 3, 3, 1, 2),
+        (3, 0, 0, 0, 0),
+    ]
 
 
 def test_scope_attributes_of_others_stay_as_they_were(store):

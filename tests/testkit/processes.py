@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -41,7 +42,7 @@ class CollectorProcess:
     def start(self) -> None:
         command = [sys.executable, "-m", "tailsight_cli.main", "collector", "--data", str(self.data)]
         self._process = subprocess.Popen(
-            [*command, "--http-port", "0", "--sql-port", "0", *self._options],
+            [*command, *self._ports(), *self._options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -62,6 +63,13 @@ class CollectorProcess:
             raise AssertionError(f"the collector did not start: {''.join(self.log)}")
         self.store = stdout.readline().partition(" ")[2].strip()
         self.otlp_url = addresses["health"].removesuffix("/healthz")
+
+    def _ports(self) -> list[str]:
+        """Return any ports the first time, and then the same ones: clients know where they sent to."""
+        if not self.otlp_url:
+            return ["--http-port", "0", "--sql-port", "0"]
+        http, sql = (urlsplit(address).port for address in (self.otlp_url, self.store))
+        return ["--http-port", str(http), "--sql-port", str(sql)]
 
     def post(self, body: bytes, headers: dict[str, str] = PROTOBUF, *, path: str = "/v1/traces") -> httpx.Response:
         return httpx.post(f"{self.otlp_url}{path}", content=body, headers=headers, timeout=30)

@@ -1,11 +1,15 @@
 -- Fragment. Which requests start in the window? One row each: trace_id, span_id (of its entry span), start_ns,
--- duration_ns, failed (1 where the entry span's status is ERROR). See docs/analysis/requests.md.
+-- duration_ns, failed (1 where the entry span's status is ERROR), weight (for how many requests it stands), delay (see
+-- delay.sql). The last two only where the parameters `weighted` or `intended` ask for them. See docs/analysis/requests.md.
 SELECT
     trace_id,
     span_id,
-    toInt64(toUInt64(bitShiftRight(entry, 128))) AS start_ns,
-    bitNot(toUInt64(bitShiftRight(entry, 64))) AS duration_ns,
-    toUInt8(toUInt64(entry)) AS failed
+    toInt64(toUInt64(bitShiftRight(entry, 190))) AS start_ns,
+    bitNot(toUInt64(bitShiftRight(entry, 126))) AS duration_ns,
+    bitAnd(toUInt8(bitShiftRight(entry, 125)), 1) AS failed,
+    if({weighted:UInt8} = 1,
+        reinterpretAsFloat64(bitAnd(toUInt64(bitShiftRight(entry, 62)), 0x7FFFFFFFFFFFFFFF)), 1.) AS weight,
+    if({intended:UInt8} = 1, bitAnd(toUInt64(entry), 0x3FFFFFFFFFFFFFFF), 0) AS delay
 FROM
 (
     SELECT trace_id, span_id, min(entry) AS entry
@@ -27,7 +31,7 @@ FROM
                 argMin((s.span_id, {{span_order}}, {{within}}), (
                     s.parent_span_id != s.span_id AND (s.trace_id, s.parent_span_id) IN (
                         SELECT s.trace_id, s.span_id FROM spans AS s WHERE {{in_rootless_trace}}),
-                    s.start_time, -toInt64(s.duration_ns), s.span_id)) AS earliest
+                    s.start_time, -toInt64(s.duration_ns), s.span_id, {{span_order}})) AS earliest
             FROM spans AS s
             WHERE {{in_rootless_trace}}
             GROUP BY trace_id

@@ -5,5 +5,6 @@ SELECT
     reinterpretAsUInt64(substring(trace_id, 9, 8)) AS trace_last,
     reinterpretAsUInt64(span_id) AS span_id,
     start_ns,
-    duration_ns
+    duration_ns,
+    weight
 FROM ({{sampled}})

@@ -14,6 +14,8 @@ _HELP = """How long do spans take, group by group: per stage, or by any of the o
 
 Quantiles are exact. Jitter is p99 − p50. The share is the group's self time (its duration without that of its children)
 of the requests' durations; what no stage explains stands as (no stage).
+Where the SDK kept only some requests, figures are estimates weighted by what each stands for. Requests that say when
+they should have started (intended_start) have their response time beside their service time.
 
 \b
 Examples:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import streamlit as st
 
-from tailsight_analysis import DIMENSIONS, Breakdown, LatencySummary, Timeline
+from tailsight_analysis import DIMENSIONS, Breakdown, LatencySummary, ResponseTimes, Timeline
 from tailsight_dashboard import charts, source, tables, wording
 from tailsight_dashboard.filters import Scope, choice
 from tailsight_dashboard.format import NO_STAGE_HELP, clock, count, duration, length, plain, share
 from tailsight_dashboard.selection import SCALES
+
+RESPONSE_HELP = (
+    "Response time runs from when a request should have started (`intended_start`), service time from when it did. A "
+    "load generator that waits for answers sends late: service time alone hides what callers waited."
+)
 
 
 def show() -> None:
@@ -22,6 +27,10 @@ def show() -> None:
         if headline := wording.stages_headline(answer.value):
             st.markdown(f"## {headline}")
     requests_metrics(answer.value.requests)
+    if notes := wording.requests_notes(answer.value):
+        st.caption(notes)
+    if answer.value.response:
+        response(answer.value.response)
     over_time(moving, log=selection.scale == "log")
     groups(answer.value, log=selection.scale == "log")
 
@@ -38,6 +47,16 @@ def requests_metrics(requests: LatencySummary | None) -> None:
         st.metric("p99.9", duration(requests.p999_ms), border=True)
         st.metric("Jitter", duration(requests.jitter_ms), border=True, help="p99 − p50 of the requests")
         st.metric("Errors", share(requests.error_rate), border=True, help="Requests whose status is ERROR")
+
+
+def response(times: ResponseTimes) -> None:
+    """Show response time beside service time, where requests say when they should have started."""
+    st.subheader("Response and service time (ms)", anchor=False, help=RESPONSE_HELP)
+    if headline := wording.response_headline(times):
+        st.markdown(headline)
+        st.dataframe(tables.response(times), hide_index=True, height="content", key="response")
+    if ignored := wording.response_ignored(times):
+        st.caption(ignored)
 
 
 def over_time(timeline: Timeline, *, log: bool) -> None:

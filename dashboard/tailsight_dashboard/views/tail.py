@@ -7,7 +7,7 @@ import streamlit as st
 from tailsight_analysis import Tail
 from tailsight_dashboard import charts, source, tables, wording
 from tailsight_dashboard.filters import Scope, choice
-from tailsight_dashboard.format import NO_STAGE_HELP, clock, count, duration, plain, quantile
+from tailsight_dashboard.format import UNACCOUNTED_HELP, clock, count, duration, plain, quantile
 from tailsight_dashboard.selection import QUANTILES
 
 
@@ -17,7 +17,7 @@ def show() -> None:
     head = st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center")
     with head:
         found = st.container(gap=None, width=840)
-        choice("quantile", "Slow: requests at or above", tuple(QUANTILES))
+        choice("quantile", "Tail: requests at or above", tuple(QUANTILES))
     answer = source.ask_tail(scope.window, scope.filters, QUANTILES[scope.selection.quantile])
     tail = answer.value
     with found:
@@ -26,7 +26,7 @@ def show() -> None:
     metrics(tail)
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        st.subheader("From typical to slow (ms)", anchor=False, help=NO_STAGE_HELP)
+        st.subheader("From typical to tail (ms)", anchor=False, help=UNACCOUNTED_HELP)
         st.plotly_chart(charts.from_typical_to_tail(tail), config=charts.CONFIG, key="waterfall")
     with right:
         st.subheader("Mean time a request", anchor=False)
@@ -39,21 +39,21 @@ def metrics(tail: Tail) -> None:
     """Show what is compared, in figures."""
     with st.container(horizontal=True, key="tail-metrics"):
         st.metric(f"{quantile(tail.quantile)} of the requests", duration(tail.threshold_ms), border=True)
-        st.metric("Slow requests", count(tail.tail_requests), border=True)
-        st.metric("Mean of the slow", duration(tail.total.tail_ms), border=True)
+        st.metric("Tail requests", count(tail.tail_requests), border=True)
+        st.metric("Mean of the tail", duration(tail.total.tail_ms), border=True)
         st.metric("Typical requests", count(tail.typical_requests), border=True, help="Between p40 and p60")
         st.metric("Mean of the typical", duration(tail.total.typical_ms), border=True)
 
 
 def attributes(tail: Tail) -> None:
-    """Show which attribute values slow requests have more often."""
-    st.subheader("What slow requests have more often", anchor=False)
+    """Show which attribute values tail requests have more often."""
+    st.subheader("What tail requests have more often", anchor=False)
     if not tail.attributes:
         st.markdown(wording.nothing_stands_out(tail))
         return
     st.dataframe(tables.attributes(tail.attributes), hide_index=True, height="content", key="attributes")
     st.caption(
-        "Slow, Typical: share of the requests that have the value. Lift: how many times as often, ≥ where no typical "
+        "Tail, Typical: share of the requests that have the value. Lift: how many times as often, ≥ where no typical "
         f"request has it. p-values are corrected for the {count(tail.attributes_tested)} values tested."
     )
 

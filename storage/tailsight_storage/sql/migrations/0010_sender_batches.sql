@@ -40,7 +40,8 @@ CREATE OR REPLACE FUNCTION tailsight_counts AS (reasons, counts) -> mapFromArray
 
 -- Requests without a batch number are put aside first. Attributes are taken as plain arrays, and looked up by the place of
 -- their key: expressions over whole AnyValues take the engine longer to prepare than to run. A key that is not there has
--- place 0, where every array holds its type's default.
+-- place 0, where every array holds its type's default. A numbered scope that has no spans of its own speaks for those of
+-- its resource: so what it says does not stand beside each of them in `spans`.
 CREATE MATERIALIZED VIEW IF NOT EXISTS sender_batches_from_otlp TO sender_batches AS
 SELECT
     fromUnixTimestamp64Nano(toInt64(received_ns), 'UTC') AS received_at,
@@ -54,10 +55,14 @@ SELECT
     resource_texts[indexOf(resource_keys, 'service.version')] AS version,
     resource_texts[indexOf(resource_keys, 'tailsight.run')] AS run,
     toUInt64(greatest(0, ints[indexOf(keys, 'tailsight.batch.spans')])) AS spans,
-    length(trace_ids) AS arrived,
-    arrayCount((trace_id, span_id, parent_span_id, start_ns, end_ns) ->
+    if(empty(trace_ids), least(spans, length(arrayFlatten(its_trace_ids))), length(trace_ids)) AS arrived,
+    least(arrived, arrayCount((trace_id, span_id, parent_span_id, start_ns, end_ns) ->
             tailsight_rejection(trace_id, span_id, parent_span_id, start_ns, end_ns, received_ns) != '',
-        trace_ids, span_ids, parent_span_ids, starts_ns, ends_ns) AS rejected,
+        if(empty(trace_ids), arrayFlatten(its_trace_ids), trace_ids),
+        if(empty(trace_ids), arrayFlatten(its_span_ids), span_ids),
+        if(empty(trace_ids), arrayFlatten(its_parent_span_ids), parent_span_ids),
+        if(empty(trace_ids), arrayFlatten(its_starts_ns), starts_ns),
+        if(empty(trace_ids), arrayFlatten(its_ends_ns), ends_ns))) AS rejected,
     toUInt64(greatest(0, ints[indexOf(keys, 'tailsight.sender.recorded')])) AS recorded,
     toUInt64(greatest(0, ints[indexOf(keys, 'tailsight.sender.spans')])) AS sent_total,
     tailsight_counts(reasons[indexOf(keys, 'tailsight.sender.dropped')],
@@ -98,66 +103,3 @@ ARRAY JOIN -- a resource's scopes
     its_reasons AS reasons, its_counts AS counts, its_trace_ids AS trace_ids, its_span_ids AS span_ids,
     its_parent_span_ids AS parent_span_ids, its_starts_ns AS starts_ns, its_ends_ns AS ends_ns
 WHERE number > 0 AND sender != '';
-
--- As in 0007, but what a sender says about its batch does not stand beside each of its spans as well: measured, that took
--- more time to insert than this table does, and four more bytes a span.
-ALTER TABLE otlp_traces_flat MODIFY QUERY
-SELECT
-    fromUnixTimestamp64Nano(toInt64(received_ns), 'UTC') AS received_at,
-    tailsight_rejection(span.trace_id, span.span_id, span.parent_span_id,
-        span.start_time_unix_nano, span.end_time_unix_nano, received_ns) AS reason,
-    span.trace_id AS trace_id,
-    span.span_id AS span_id,
-    span.parent_span_id AS parent_span_id,
-    span.start_time_unix_nano AS start_time_unix_nano,
-    span.end_time_unix_nano AS end_time_unix_nano,
-    span.name AS name,
-    span.kind AS kind,
-    span.status.code AS status_code,
-    span.status.message AS status_message,
-    span.trace_state AS trace_state,
-    tailsight_attribute_texts(span.attributes) AS attributes,
-    tailsight_attribute_types(span.attributes) AS attribute_types,
-    resource,
-    resource_types,
-    scope_name,
-    scope_version,
-    scope_attributes,
-    arrayMap(e -> fromUnixTimestamp64Nano(toInt64(e.time_unix_nano), 'UTC'), span.events) AS `events.time`,
-    CAST(arrayMap(e -> e.name, span.events), 'Array(LowCardinality(String))') AS `events.name`,
-    arrayMap(e -> tailsight_attribute_texts(e.attributes), span.events) AS `events.attributes`,
-    arrayMap(e -> tailsight_attribute_types(e.attributes), span.events) AS `events.attribute_types`,
-    -- a link whose ids are wrong cannot be followed; its ids become zeros, the span itself stays
-    arrayMap(l -> toFixedString(if(length(l.trace_id) = 16, l.trace_id, ''), 16), span.links) AS `links.trace_id`,
-    arrayMap(l -> toFixedString(if(length(l.span_id) = 8, l.span_id, ''), 8), span.links) AS `links.span_id`,
-    arrayMap(l -> tailsight_attribute_texts(l.attributes), span.links) AS `links.attributes`,
-    arrayMap(l -> tailsight_attribute_types(l.attributes), span.links) AS `links.attribute_types`
-FROM
-(
-    SELECT
-        received_ns,
-        resource,
-        resource_types,
-        toLowCardinality(scope_spans.scope.name) AS scope_name,
-        toLowCardinality(scope_spans.scope.version) AS scope_version,
-        tailsight_attribute_texts(arrayFilter(
-            a -> NOT (startsWith(a.key, 'tailsight.sender.') OR startsWith(a.key, 'tailsight.batch.')),
-            scope_spans.scope.attributes)) AS scope_attributes,
-        arrayJoin(scope_spans.spans) AS span
-    FROM
-    (
-        SELECT
-            received_ns,
-            tailsight_attribute_texts(resource_spans.resource.attributes) AS resource,
-            tailsight_attribute_types(resource_spans.resource.attributes) AS resource_types,
-            arrayJoin(resource_spans.scope_spans) AS scope_spans
-        FROM
-        (
-            SELECT
-                -- who inserts here without the collector's stamp gets the time of the insert
-                if(received_unix_nano = 0, toUInt64(toUnixTimestamp64Nano(now64(9))), received_unix_nano) AS received_ns,
-                arrayJoin(resource_spans) AS resource_spans
-            FROM otlp_traces_in
-        )
-    )
-);
