@@ -39,6 +39,7 @@ test: check ## every check and every test
 	$(BIN)/pytest
 
 bench: $(VENV)/.installed-dev ## the benchmarks, each a ratio within one run
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
 clean: ## remove what was built; data in tailsight-data/ stays

@@ -1,18 +1,21 @@
 """stage() and request(): what users write."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any, TypeVar, overload
 
 from opentelemetry.context import Context
 
 from . import attributes as keys
-from ._core import FRESH, Prepared
+from ._accelerator import native
+from ._core import FRESH, NATIVE, Prepared
 from ._guard import caught, warn_once
 from ._span import Span, new_span
+from ._stream import each_of
 from ._values import Value, text
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 _MAX_NAME_LENGTH = 1024
 _MAX_UNIX_SECONDS = 2**33  # the year 2242: more is no number of seconds
@@ -73,6 +76,33 @@ def _stage_without_parentheses(function: F) -> F:
 
 
 @overload
+def stream(source: AsyncIterable[T], *, stage: str = "compute", name: str | None = None) -> AsyncIterator[T]: ...
+
+
+@overload
+def stream(source: Iterable[T], *, stage: str = "compute", name: str | None = None) -> Iterator[T]: ...
+
+
+def stream(source: Any, *, stage: str = "compute", name: str | None = None) -> Any:
+    """Measure somebody else's iterator or async iterator as a stage, from the first step to the end.
+
+        async for token in tailsight.stream(client.generate(prompt)):
+            ...
+
+    What a decorated generator records is recorded. The source is not closed. Never raises.
+    """
+    try:
+        return _named_stage(stage, name or stage)(each_of(source))(source)
+    except Exception as error:
+        caught("stream", error)
+        return source
+
+
+def _named_stage(name_of_stage: str, name: str) -> Span:
+    return stage(name_of_stage, name=name)
+
+
+@overload
 def request(name: F, /) -> F: ...
 
 
@@ -104,12 +134,12 @@ def request(
     before it could begin is missing from every figure ("coordinated omission"). `deadline_ms` is how long it may take:
     one that takes longer is always kept. Never raises.
     """
-    prepared = None
-    if context is not None or intended_start is not None or deadline_ms is not None:
-        prepared = _prepared(context, intended_start, deadline_ms)
-    if name is None or type(name) is str:
-        return new_span(None, name, prepared)
     try:
+        prepared = None
+        if context is not None or intended_start is not None or deadline_ms is not None:
+            prepared = _prepared(context, intended_start, deadline_ms)
+        if name is None or type(name) is str:
+            return new_span(None, name, prepared)
         if callable(name) and not isinstance(name, str):
             return new_span(None, None)(name)
         return new_span(None, text(name, _MAX_NAME_LENGTH), prepared)
@@ -118,24 +148,29 @@ def request(
         return new_span(None, None)
 
 
-def _prepared(context: Context | None, intended_start: object, deadline_ms: object) -> Prepared | None:
-    try:
-        attributes: dict[str, Value] = {}
-        if intended_start is not None:
-            seconds = intended_start.timestamp() if isinstance(intended_start, datetime) else intended_start
-            if isinstance(seconds, int | float) and 0 < seconds < _MAX_UNIX_SECONDS:
-                attributes[keys.INTENDED_START_UNIX_NANO] = int(seconds * 1_000_000_000)
-            else:
-                _warn_of("intended_start", intended_start, "Unix seconds (time.time()) or a datetime")
-        if deadline_ms is not None:
-            if isinstance(deadline_ms, int | float) and deadline_ms > 0:
-                attributes[keys.DEADLINE_MS] = deadline_ms
-            else:
-                _warn_of("deadline_ms", deadline_ms, "a number of milliseconds over 0")
-        return Prepared(context, attributes or None)
-    except Exception as error:
-        caught("request", error)
-        return None
+if NATIVE and native is not None:  # the plain ones are made in C
+    stage, request = native.bind_factories(Span, stage, request)
+
+
+def _prepared(context: Context | None, intended_start: object, deadline_ms: object) -> Prepared:
+    attributes: dict[str, Value] = {}
+    if intended_start is not None:
+        seconds = intended_start
+        if isinstance(seconds, datetime):
+            try:
+                seconds = seconds.timestamp()
+            except (OverflowError, OSError, ValueError):  # before the year 1, say
+                seconds = None
+        if isinstance(seconds, int | float) and 0 < seconds < _MAX_UNIX_SECONDS:
+            attributes[keys.INTENDED_START_UNIX_NANO] = int(seconds * 1_000_000_000)
+        else:
+            _warn_of("intended_start", intended_start, "Unix seconds (time.time()) or a datetime")
+    if deadline_ms is not None:
+        if isinstance(deadline_ms, int | float) and deadline_ms > 0:
+            attributes[keys.DEADLINE_MS] = deadline_ms
+        else:
+            _warn_of("deadline_ms", deadline_ms, "a number of milliseconds over 0")
+    return Prepared(context, attributes or None)
 
 
 def _warn_of(option: str, value: object, expected: str) -> None:

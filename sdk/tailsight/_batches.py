@@ -66,9 +66,19 @@ class Batcher:
         self._taken_in = 0
         self._encoded = 0
         self._number = 0
-        self.id = os.urandom(8).hex()
+        self.id = f"{int.from_bytes(os.urandom(8)) or 1:016x}"
         self.bytes = 0
         """Encoded and not taken yet."""
+
+    @property
+    def state(self) -> tuple[int, int, int, int]:
+        """Its id, and how far it is: what another one needs to go on in its place."""
+        return int(self.id, 16), self._number, self._taken_in, self._encoded
+
+    def go_on(self, state: tuple[int, int, int, int]) -> None:
+        """Take the place of a batcher that is gone, as of its `state`."""
+        sender_id, self._number, self._taken_in, self._encoded = state
+        self.id = f"{sender_id:016x}"
 
     def add(self, packed: bytes) -> int:
         """Encode a packed batch, and return how many spans it has. What cannot be encoded is dropped and counted."""

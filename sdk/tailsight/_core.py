@@ -3,8 +3,13 @@
 Everything here runs in the middle of the user's work. So: slots, no locks, one object per span, and each entry point
 has its own try/except (free until something is raised), because nothing of ours may reach the application. Whatever is
 not the plain case is left to the methods of Span.
+
+sdk/native/core.c says the same in C, for the plain case: what is changed here is changed there. Which of the two runs
+is decided at the end of this module.
 """
 
+import sys
+import time
 from contextvars import Token
 from dataclasses import dataclass
 from threading import get_ident
@@ -13,11 +18,14 @@ from typing import TYPE_CHECKING, Self
 
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext
+from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
+from ._accelerator import native
 from ._details import Details
 from ._guard import caught
 from ._otel import SPAN_KEY, attach, get_current, reset, with_span
-from ._recorder import current
+from ._record import FIELDS
+from ._recorder import Recorder, current
 from ._trace import WAITING_VALUES, Trace
 from ._values import Value
 
@@ -36,8 +44,8 @@ class Prepared:
     attributes: dict[str, Value] | None = None
 
 
-class Core:
-    """What a span is made of, and its three hot methods. Span is its only subclass."""
+class PureCore:
+    """What a span is made of, and its three hot methods. Span is the only subclass."""
 
     __slots__ = (
         "_attributes",
@@ -68,7 +76,7 @@ class Core:
     _start: int
     _details: Details | None
     _span_context: SpanContext | None
-    _reuse_of: "Core | None"
+    _reuse_of: "PureCore | None"
 
     def __enter__(self) -> Self:
         before: Context | None = None
@@ -110,8 +118,8 @@ class Core:
     ) -> None:
         token: Token[Context] | None = None
         try:
-            if self._state == SHARED:
-                return self._exit_again(exc)
+            if self._state != ENTERED:  # of a fresh one there is nothing to leave
+                return self._exit_again(exc) if self._state == SHARED else None
             token = self._token
             if token is None:
                 return None
@@ -183,3 +191,43 @@ class Core:
         def _was_recorded(self, trace: Trace, end: int, attributes: dict[str, Value]) -> None: ...
         def _leave(self, before: object) -> None: ...
         def _set_cleaned(self, key: object, value: object, attributes: dict[str, Value]) -> None: ...
+
+
+def _chosen() -> type[PureCore]:
+    if native is None:
+        return PureCore
+    # The thread's own number and the system's monotonic clock need no call, where they are what Python uses as well.
+    plain_thread = getattr(get_ident, "__module__", None) == "_thread"
+    plain_clock = sys.platform == "linux" and (
+        time.get_clock_info("perf_counter").implementation == "clock_gettime(CLOCK_MONOTONIC)"
+    )
+    try:
+        return native.bind(
+            trace=Trace,
+            recorder=Recorder,
+            current=current,
+            fields=FIELDS,
+            waiting_values=WAITING_VALUES,
+            variable=getattr(get_current, "__self__", None),
+            get_current=get_current,
+            attach=attach,
+            reset=reset,
+            context=Context,
+            span_key=SPAN_KEY,
+            default_state=DEFAULT_TRACE_STATE,
+            with_span=with_span,
+            caught=caught,
+            clock=time.perf_counter_ns if plain_clock else None,
+            get_ident=None if plain_thread else get_ident,
+        )
+    except Exception:  # a second copy of tailsight in the process, or an OpenTelemetry that it does not know
+        return PureCore
+
+
+if TYPE_CHECKING:
+    Core = PureCore
+else:
+    Core = _chosen()
+
+NATIVE = Core is not PureCore
+"""Whether the hot path is the C one."""

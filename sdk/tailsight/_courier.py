@@ -1,16 +1,17 @@
 """How the sidecar gets batches to the collector: at once, or by way of the spool while the collector is away.
 
 The sidecar must go on emptying the rings whatever the collector does. So there is one attempt for each batch; where it
-fails, batches go to the spool, and from then on the oldest of them is tried again, with growing pauses.
+fails, batches go to the spool, and from then on the oldest of them is tried again, with growing pauses. A collector
+that says when to come back is believed, within bounds (RetryPolicy).
 """
 
 import time
 from collections.abc import Callable
 
+from ._answer import Answer, Unreachable
 from ._batches import Batch
 from ._delivery import Collector, RetryPolicy, count_accepted, count_refused, system_random
-from ._guard import warn_once
-from ._http import Answer, Unreachable
+from ._guard import caught, warn_once
 from ._spool import Spool
 from ._stats import Counters, DropReason
 
@@ -40,6 +41,7 @@ class Courier:
         self._jitter = jitter
         self._failures = 0
         self.spool = spool
+        spool.on_lost = self._lost_in_the_spool
         self.was_reached = False
         self.next_attempt_at = 0.0
         """While the collector is away: when it is tried again (monotonic seconds)."""
@@ -97,6 +99,9 @@ class Courier:
             answer = self._collector.post(body, timeout_s=self._timeout_s if not self._failures else patience_s)
         except Unreachable as error:
             problem = str(error)
+        except Exception as error:  # a defect; but the batch is worth keeping
+            caught("sending a batch", error)
+            problem = str(error) or type(error).__name__
         else:
             self.was_reached = True
             self._counters.posts += 1
@@ -105,8 +110,7 @@ class Courier:
                 return answer
             problem, retry_after_s = f"it answered {answer.status}", answer.retry_after_s
         self._counters.failures += 1
-        pause_s = self._policy.backoff_s(self._failures, self._jitter())
-        self.next_attempt_at = self._now() + max(pause_s, retry_after_s or 0.0)
+        self.next_attempt_at = self._now() + self._policy.pause_s(self._failures, self._jitter(), retry_after_s)
         self._failures += 1
         warn_once(
             ("unreachable", self._collector.url),
@@ -121,9 +125,12 @@ class Courier:
     def _keep(self, batch: Batch) -> None:
         """Put a batch into the spool. What has to make room for it is dropped and counted; its number stays missing."""
         for lost in self.spool.put(batch.number, batch.priority, batch.spans, batch.body):
-            self._counters.drop(DropReason.SPOOL_FULL, lost.spans)
-            warn_once(
-                "the spool is full",
-                "the collector is away and spool_bytes is reached: batches are dropped, and counted, see "
-                "the `dropped` of tailsight.stats()",
-            )
+            self._lost_in_the_spool(lost.spans)
+
+    def _lost_in_the_spool(self, spans: int) -> None:
+        self._counters.drop(DropReason.SPOOL_FULL, spans)
+        warn_once(
+            "the spool is full",
+            "the collector is away and spool_bytes is reached, or batches cannot be read from the disk again: they are "
+            "dropped, and counted, see the `dropped` of tailsight.stats()",
+        )

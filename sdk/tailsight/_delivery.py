@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from . import _otlp
+from ._answer import Answer, Unreachable
 from ._guard import warn_once
-from ._http import Answer, Unreachable
 from ._options import Settings
 from ._stats import Counters, DropReason
 
@@ -44,9 +44,17 @@ class Patience(Protocol):
         ...
 
 
+MAX_RETRY_AFTER_S = 300.0
+"""What a collector may ask for at most, unless retry_max_s is more: one that says a year must not end the delivery."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """The backoff: doubled each time, and a random part of it, so that many services do not come back at once."""
+    """The backoff: doubled each time, and a random part of it, so that many services do not come back at once.
+
+    Where the collector says when to come back, the later of both counts. It is believed up to MAX_RETRY_AFTER_S, or
+    `max_s` where that is more.
+    """
 
     initial_s: float
     max_s: float
@@ -61,6 +69,14 @@ class RetryPolicy:
         """Return how long to wait before the `retry`-th retry (from 0); `fraction` in [0, 1) is the jitter."""
         full = min(self.max_s, self.initial_s * 2.0 ** min(retry, 60))
         return full * (0.5 + 0.5 * fraction)
+
+    def pause_s(self, retry: int, fraction: float, retry_after_s: float | None) -> float:
+        """Return how long to wait in the light of what the collector said.
+
+        The backoff is the least: a Retry-After of 0, or of a past date, is no leave to hammer.
+        """
+        asked_s = min(retry_after_s or 0.0, max(self.max_s, MAX_RETRY_AFTER_S))
+        return max(self.backoff_s(retry, fraction), asked_s)
 
 
 class Delivery:
@@ -92,7 +108,7 @@ class Delivery:
                     body, timeout_s=None if deadline is None else deadline - self._patience.now()
                 )
             except Unreachable as error:
-                problem, delay = str(error), None
+                problem, retry_after_s = str(error), None
             else:
                 self._was_reached = True
                 self._counters.posts += 1
@@ -102,11 +118,9 @@ class Delivery:
                 if not answer.retryable:
                     count_refused(self._counters, self._collector.url, answer, spans)
                     return False
-                problem, delay = f"it answered {answer.status}", answer.retry_after_s
+                problem, retry_after_s = f"it answered {answer.status}", answer.retry_after_s
             self._counters.failures += 1
-            # The backoff is the least: a Retry-After of 0, or of a past date, is no leave to hammer.
-            backoff = self._policy.backoff_s(retry, self._jitter())
-            delay = backoff if delay is None else max(delay, backoff)
+            delay = self._policy.pause_s(retry, self._jitter(), retry_after_s)
             # A process that never reached a collector has none: do not keep it from exiting.
             if self._patience.deadline() is not None and not self._was_reached:
                 return self._lost(DropReason.SHUTDOWN, spans, problem)
@@ -161,7 +175,7 @@ def count_refused(counters: Counters, url: str, answer: Answer, spans: int) -> N
     counters.drop(DropReason.REFUSED, spans)
     warn_once(
         ("refused", url, answer.status),
-        "the collector at %s refuses spans with status %d (%s): they are dropped. Check the endpoint and its "
+        "the collector at %s refuses spans with status %s (%s): they are dropped. Check the endpoint and its "
         "headers; tailsight.stats() counts further ones",
         url,
         answer.status,

@@ -6,6 +6,7 @@ from opentelemetry.trace import SpanContext, Status, StatusCode
 from opentelemetry.util import types as otel_types
 
 from . import attributes as keys
+from ._pace import Packed
 from ._record import STATUS_ERROR, STATUS_OK, STATUS_UNSET, EventRecord, Extra, LinkRecord
 from ._recorder import Limits
 from ._values import Value, clean, text
@@ -23,7 +24,9 @@ class Details:
         "dropped_events",
         "dropped_links",
         "events",
+        "kind",
         "links",
+        "pace",
         "status",
         "status_message",
     )
@@ -36,6 +39,8 @@ class Details:
         self.dropped_attributes = 0
         self.dropped_events = 0
         self.dropped_links = 0
+        self.kind = 0  # OTLP's number; 0: what follows from the span's place
+        self.pace: Packed | None = None
 
     def packed(self) -> tuple[object, ...]:
         """Return an Extra made of plain tuples, the only ones that marshal takes."""
@@ -48,6 +53,8 @@ class Details:
                 self.dropped_attributes,
                 self.dropped_events,
                 self.dropped_links,
+                self.kind,
+                self.pace,
             )
         )
 

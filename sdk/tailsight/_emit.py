@@ -8,8 +8,9 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
+from ._details import Details
 from ._otel import SPAN_KEY
-from ._record import Extra, LinkRecord
+from ._record import STATUS_ERROR
 from ._recorder import current
 from ._span import Span
 from ._trace import SAMPLED, WAITING_VALUES, Trace
@@ -38,6 +39,15 @@ def trace_of(context: Context) -> tuple[Trace, int] | None:
     return None if trace.records is None else (trace, parent_id)
 
 
+def is_recorded(context: Context) -> bool:
+    """Tell whether a span below the current span of `context` would be recorded, without making anything."""
+    parent = context.get(SPAN_KEY)
+    if type(parent) is Span and parent._trace is not None:
+        return parent._trace.records is not None
+    above = parent.get_span_context() if isinstance(parent, trace_api.Span) else None
+    return above is None or not above.is_valid or bool(int(above.trace_flags) & SAMPLED)
+
+
 def emit(
     context: Context,
     *,
@@ -47,25 +57,38 @@ def emit(
     end_ns: int,
     attributes: dict[str, Value] | None = None,
     links: Sequence[SpanContext] = (),
-) -> SpanContext | None:
-    """Record a finished stage below the current span of `context`, and return its span context.
+    details: Details | None = None,
+    thread_id: int | None = None,
+) -> None:
+    """Record a finished stage below the current span of `context`, if anything is recorded there.
 
-    `start_ns` and `end_ns` are stamps of the recorder's clock (`current.recorder.now()`); `attributes` must be clean.
-    None is returned where nothing is recorded. Any thread may call it, also after the request has ended.
+    `start_ns` and `end_ns` are stamps of the recorder's clock (`current.recorder.now()`); `attributes` must be clean;
+    `details` may hold a status and events. Any thread may call it, also after the request has ended.
     """
     place = trace_of(context)
     if place is None:
-        return None
+        return
     trace, parent_id = place
     span_id = trace.new_span_id()
     extra = None
-    if links:
-        packed = tuple(
-            tuple(LinkRecord(link.trace_id, link.span_id, link.trace_state.to_header(), int(link.trace_flags), {}))
-            for link in links
-        )
-        extra = tuple(Extra(links=packed))  # type: ignore[arg-type]  # marshal takes plain tuples only
-    record = (name, stage, span_id, parent_id, start_ns, max(start_ns, end_ns), get_ident(), attributes or {}, extra)
+    if links or details is not None:
+        details = details or Details()
+        for link in links:
+            details.add_link(link, None, trace.recorder.limits)
+        extra = details.packed()
+        if details.status == STATUS_ERROR:
+            trace.failed = True
+    record = (
+        name,
+        stage,
+        span_id,
+        parent_id,
+        start_ns,
+        max(start_ns, end_ns),
+        thread_id or get_ident(),
+        attributes or {},
+        extra,
+    )
     if not trace.entry_id:  # a part of its own, with this span alone
         trace.entry_id = span_id
         trace.ended = True
@@ -73,4 +96,3 @@ def emit(
         trace.records.extend(record)  # no call between this line and the one above, see Trace.hand_on()
         if trace.ended or len(trace.records) >= WAITING_VALUES:
             trace.hand_on()
-    return SpanContext(trace.trace_id, span_id, False, trace_api.TraceFlags(trace.flags), trace.state)

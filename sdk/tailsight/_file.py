@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from ._http import Answer, Unreachable
+from ._answer import Answer, Unreachable
 from ._wire import varint
 
 
@@ -29,7 +29,7 @@ class FileCollector:
         except OSError as error:
             self.close()
             raise Unreachable(str(error)) from error
-        return Answer(200, None, b"")
+        return Answer(status="written", accepted=True)
 
     def close(self) -> None:
         """Close the file; the next post() opens it again."""

@@ -67,6 +67,14 @@ def guarded(where: str, fallback: Callable[[], T]) -> Callable[[Callable[P, T]],
     return decorate
 
 
+def run_guarded(where: str, function: Callable[[], object]) -> None:
+    """Run the work of a thread of ours: an error must not get to the host's threading.excepthook."""
+    try:
+        function()
+    except Exception as error:
+        caught(where, error)
+
+
 def _log(level: int, message: str, *args: object, exc_info: BaseException | None = None) -> None:
     try:
         logger.log(level, "tailsight: " + message, *args, exc_info=exc_info)

@@ -3,6 +3,7 @@
 configure()'s keywords, the environment and docs/sdk.md follow this table; tests compare them with it.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import os
@@ -14,7 +15,10 @@ from typing import Any
 from . import _parse as parse
 from ._guard import warn
 
+HTTP, GRPC = "http/protobuf", "grpc"
+
 DEFAULT_ENDPOINT = "http://127.0.0.1:4318"
+DEFAULT_GRPC_ENDPOINT = "http://127.0.0.1:4317"
 TRACES_PATH = "/v1/traces"
 DEFAULT_TIMEOUT_S = 10.0
 DEFAULT_SEND_INTERVAL_S = 1.0
@@ -84,19 +88,28 @@ class Settings:
         Source("OTEL_RESOURCE_ATTRIBUTES", parse.resource_attributes),
         help="further resource attributes, `key=value,key=value` in the environment; the options above win over them",
     )
+    protocol: str = _option(
+        HTTP,
+        parse.one_of(HTTP, GRPC),
+        Source("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", parse.one_of(HTTP, GRPC)),
+        Source("OTEL_EXPORTER_OTLP_PROTOCOL", parse.one_of(HTTP, GRPC)),
+        help="`http/protobuf`, or `grpc`, which takes `tailsight[grpc]` and `transport=sidecar`; where one is missing, "
+        "HTTP is used and logged",
+    )
     endpoint: str = _option(
         DEFAULT_ENDPOINT + TRACES_PATH,
         lambda value: parse.endpoint(value, TRACES_PATH),
         Source("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", lambda text: parse.endpoint(text, "")),
         Source("OTEL_EXPORTER_OTLP_ENDPOINT", lambda text: parse.endpoint(text, TRACES_PATH)),
-        help="the collector's OTLP/HTTP address; `/v1/traces` is appended (not to OTEL_EXPORTER_OTLP_TRACES_ENDPOINT)",
+        help="the collector's OTLP address; `/v1/traces` is appended (not to OTEL_EXPORTER_OTLP_TRACES_ENDPOINT). "
+        "For `protocol=grpc` there is no path, and the default is `http://127.0.0.1:4317`",
     )
     headers: Mapping[str, str] = _option(
         parse.EMPTY,
         parse.headers,
         Source("OTEL_EXPORTER_OTLP_TRACES_HEADERS", parse.headers),
         Source("OTEL_EXPORTER_OTLP_HEADERS", parse.headers),
-        help="further HTTP headers for the collector, `key=value,key=value` in the environment",
+        help="further HTTP headers, or gRPC metadata, for the collector, `key=value,key=value` in the environment",
     )
     compression: str = _option(
         "none",
@@ -114,7 +127,7 @@ class Settings:
     )
     file: str = _option(
         DEFAULT_FILE,
-        parse.text,
+        parse.path,
         help="where `transport=file` writes length-delimited OTLP, for `tailsight import`; `{pid}` is the process's id",
     )
     send_interval_s: float = _option(
@@ -143,13 +156,13 @@ class Settings:
     )
     runtime_dir: str | None = _option(
         None,
-        parse.text,
+        parse.path,
         help="where the memory shared with the sidecar lies, best in a tmpfs; by default in /dev/shm or the temporary "
         "folder",
     )
     spool_dir: str | None = _option(
         None,
-        parse.text,
+        parse.path,
         help="where the sidecar keeps batches while the collector is away; by default in the user's state folder",
     )
     spool_bytes: int = _option(
@@ -175,7 +188,7 @@ class Settings:
         help="seconds between two samples of processor, memory and GPU, taken by the sidecar; 0: none",
     )
     batch_bytes: int = _option(
-        DEFAULT_BATCH_BYTES, parse.positive_int, help="encoded bytes of spans in one HTTP request, about"
+        DEFAULT_BATCH_BYTES, parse.positive_int, help="encoded bytes of spans in one request, about"
     )
     max_attributes: int = _option(
         DEFAULT_MAX_ATTRIBUTES, parse.positive_int, help="attributes of a span; further ones are dropped and counted"
@@ -192,6 +205,16 @@ class Settings:
     )
 
 
+_GRPC_ENDPOINT = {
+    "read": parse.grpc_endpoint,
+    "otel": [
+        Source(name, parse.grpc_endpoint)
+        for name in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    ],
+}
+"""How `endpoint` is read with `protocol=grpc`: the one row that depends on another."""
+
+
 def env_name(option: str) -> str:
     """Return the name of an option's own environment variable."""
     return "TAILSIGHT_" + option.upper()
@@ -203,7 +226,16 @@ def resolve(arguments: Mapping[str, object], environ: Mapping[str, str] = os.env
     A wrong value is logged and treated as if it were absent. None as an argument means "not given".
     """
     fields = {field.name: field for field in dataclasses.fields(Settings)}
-    chosen = {name: _decide(name, field.metadata, arguments.get(name), environ) for name, field in fields.items()}
+    rows: dict[str, Mapping[str, Any]] = {name: field.metadata for name, field in fields.items()}
+    over_grpc = _decide("protocol", rows.pop("protocol"), arguments.get("protocol"), environ) == GRPC
+    if over_grpc:
+        rows["endpoint"] = _GRPC_ENDPOINT
+    chosen = {name: _decide(name, row, arguments.get(name), environ) for name, row in rows.items()}
+    if over_grpc:
+        chosen |= {"protocol": GRPC, "endpoint": chosen["endpoint"] or DEFAULT_GRPC_ENDPOINT}
+    if chosen["file"] is None:
+        with contextlib.suppress(OSError):  # the folder that this process works in is gone
+            chosen["file"] = parse.path(DEFAULT_FILE)
     for unknown in arguments.keys() - fields.keys():
         near = difflib.get_close_matches(unknown, fields, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(fields)}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from . import attributes as keys
 from ._record import EventRecord, Extra, LinkRecord, SpanRecord, TraceBatch
 from ._values import Value
-from ._wire import fixed32, fixed64, key_values, number, sized, string
+from ._wire import fields, fixed32, fixed64, key_values, number, sized, string
 
 _FLAG_KNOWS_REMOTE = 0x100  # the next bit is meaningful
 _FLAG_PARENT_IS_REMOTE = 0x200
@@ -26,10 +26,10 @@ def scope(name: str, version: str, attributes: Mapping[str, Value] | None = None
     return string(b"\x0a", name) + string(b"\x12", version) + key_values(b"\x1a", attributes or {})
 
 
-def export_request(resource_content: bytes, scope_content: bytes, spans: Sequence[bytes]) -> bytes:
-    """Join what spans() returned into one ExportTraceServiceRequest."""
-    scope_spans = b"".join([sized(b"\x0a", scope_content), *spans])
-    return sized(b"\x0a", sized(b"\x0a", resource_content) + sized(b"\x12", scope_spans))
+def export_request(resource_content: bytes, *scopes: tuple[bytes, Sequence[bytes]]) -> bytes:
+    """Join scopes, each with what spans() returned for it, into one ExportTraceServiceRequest."""
+    joined = [sized(b"\x12", b"".join([sized(b"\x0a", content), *spans])) for content, spans in scopes]
+    return sized(b"\x0a", b"".join([sized(b"\x0a", resource_content), *joined]))
 
 
 def spans(batch: TraceBatch, defaults: Mapping[str, Value] | None = None) -> bytes:
@@ -107,46 +107,14 @@ def partial_success(answer: bytes) -> tuple[int, str]:
     An answer that cannot be read counts as complete success: the status said 2xx.
     """
     try:
-        content = _fields(answer).get(1, b"")
+        content = dict(fields(answer)).get(1, b"")
         if not isinstance(content, bytes):
             return 0, ""
-        fields = _fields(content)
-        rejected, message = fields.get(1, 0), fields.get(2, b"")
+        said = dict(fields(content))
+        rejected, message = said.get(1, 0), said.get(2, b"")
         return (
             rejected if isinstance(rejected, int) and rejected < 2**63 else 0,
             message.decode(errors="replace") if isinstance(message, bytes) else "",
         )
     except (IndexError, ValueError):
         return 0, ""
-
-
-def _fields(message: bytes) -> dict[int, int | bytes]:
-    """Read a message's fields: ints for varints, bytes for the rest. A repeated field keeps its last value."""
-    fields: dict[int, int | bytes] = {}
-    position = 0
-    while position < len(message):
-        tag, position = _read_varint(message, position)
-        field, wire_type = tag >> 3, tag & 7
-        if wire_type == 0:
-            fields[field], position = _read_varint(message, position)
-            continue
-        if wire_type == 2:
-            size, position = _read_varint(message, position)
-        elif wire_type in {1, 5}:
-            size = 8 if wire_type == 1 else 4
-        else:
-            raise ValueError(f"wire type {wire_type}")
-        fields[field] = message[position : position + size]
-        position += size
-    return fields
-
-
-def _read_varint(message: bytes, position: int) -> tuple[int, int]:
-    result = 0
-    for shift in range(0, 70, 7):
-        byte = message[position]
-        position += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 128:
-            return result, position
-    raise ValueError("a varint of more than ten bytes")

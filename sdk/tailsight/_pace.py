@@ -10,6 +10,8 @@ import struct
 import sys
 from array import array
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from operator import sub
 
 from . import attributes as keys
@@ -18,14 +20,14 @@ from ._values import Value
 
 STAMPS_KEPT = 4096
 BLOCK = 256
-"""So many stamps wait as Python objects until they are packed or folded: a pause of 4 µs, or of 40 µs in a long stream."""
+"""So many stamps wait as Python objects until they are packed or folded: 4 µs, or 40 µs in a long stream."""
 
 _STAMP = struct.Struct("=q")
 _pack_block = struct.Struct(f"={BLOCK}q").pack
 _HIGH_HALF = slice(1, None, 2) if sys.byteorder == "little" else slice(0, None, 2)
 
 Packed = tuple[int, bytes, dict[int, int], int]
-"""What a stream leaves behind, made of what marshal takes: items, the first stamps, bucket counts, longest folded gap."""
+"""What a stream leaves behind, as marshal takes it: items, the first stamps, bucket counts, longest folded gap."""
 
 
 class Pace:
@@ -85,9 +87,13 @@ def summary(packed: Packed, start_ns: int) -> dict[str, Value]:
     found[keys.TIME_TO_FIRST_CHUNK] = (stamps[0] - start_ns) / 1e9
     gaps = sorted(map(sub, stamps[1:], stamps))
     if gaps:
-        values = sorted([(float(gap), 1) for gap in gaps] + [(_middle(code), n) for code, n in buckets.items()])
-        found[keys.STREAM_GAP_P50_MS] = _quantile(values, 0.5) / 1e6
-        found[keys.STREAM_GAP_P99_MS] = _quantile(values, 0.99) / 1e6
+        count = len(gaps) + sum(buckets.values())
+        order_statistic: Callable[[int], float] = gaps.__getitem__
+        if buckets:
+            folded = [(_middle(code), times) for code, times in buckets.items()]
+            order_statistic = partial(_order_statistic, sorted([*((float(gap), 1) for gap in gaps), *folded]))
+        found[keys.STREAM_GAP_P50_MS] = _quantile(order_statistic, count, 0.5) / 1e6
+        found[keys.STREAM_GAP_P99_MS] = _quantile(order_statistic, count, 0.99) / 1e6
         found[keys.STREAM_GAP_MAX_MS] = max(gaps[-1], longest) / 1e6
     return found
 
@@ -100,17 +106,16 @@ def _middle(code: int) -> float:
     return float(middle)
 
 
-def _quantile(values: list[tuple[float, int]], q: float) -> float:
-    """Interpolate linearly between the two order statistics beside the rank q·(n-1), of sorted values with counts."""
-    rank = q * (sum(count for _, count in values) - 1)
-    below = _order_statistic(values, math.floor(rank))
-    above = _order_statistic(values, math.ceil(rank))
+def _quantile(order_statistic: Callable[[int], float], values: int, q: float) -> float:
+    """Interpolate linearly between the two order statistics beside the rank q·(n-1)."""
+    rank = q * (values - 1)
+    below, above = order_statistic(math.floor(rank)), order_statistic(math.ceil(rank))
     return below + (above - below) * (rank - math.floor(rank))
 
 
-def _order_statistic(values: list[tuple[float, int]], index: int) -> float:
-    for value, count in values:
+def _order_statistic(counted: list[tuple[float, int]], index: int) -> float:
+    for value, count in counted:
         index -= count
         if index < 0:
             return value
-    return values[-1][0]
+    return counted[-1][0]

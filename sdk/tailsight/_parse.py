@@ -4,10 +4,11 @@ Each returns the value or raises ValueError with what it expected.
 """
 
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from ._values import Value, clean
 from ._values import text as to_text
@@ -32,6 +33,11 @@ def text(value: object) -> str:
     if isinstance(value, str | int | float) and (result := str(value).strip()):
         return result
     raise ValueError("expected a non-empty text")
+
+
+def path(value: object) -> str:
+    """Read a path, and make it absolute: the sidecar works in another folder than the service."""
+    return os.path.abspath(value if isinstance(value, os.PathLike) else text(value))  # noqa: PTH100  it keeps {pid}
 
 
 def boolean(value: object) -> bool:
@@ -124,12 +130,30 @@ def one_of(*choices: str) -> Callable[[object], str]:
 
 def endpoint(value: object, path: str) -> str:
     """Read an http(s) address and append `path`, unless the address already ends with it."""
+    parts = _address(value, "http://127.0.0.1:4318")
+    base = parts.path.rstrip("/")
+    # Without a path to append, the address is meant as it is.
+    full = (base if base.endswith(path) else base + path) if path else parts.path
+    return urlunsplit((parts.scheme, parts.netloc, full or "/", parts.query, ""))
+
+
+def grpc_endpoint(value: object) -> str:
+    """Read an address for gRPC: http(s), or host and port alone, which is http. A path means nothing there."""
+    address = value.strip() if isinstance(value, str) else value
+    bare = isinstance(address, str) and "/" not in address
+    parts = _address(f"http://{address}" if bare else address, "http://127.0.0.1:4317")
+    port = ":4317" if bare and parts.port is None else ""
+    return f"{parts.scheme}://{parts.netloc}{port}"
+
+
+def _address(value: object, example: str) -> SplitResult:
+    """Read an http(s) address."""
     if not isinstance(value, str):
-        raise ValueError("expected an address such as http://127.0.0.1:4318")
+        raise ValueError(f"expected an address such as {example}")
     address = value.strip()
     parts = urlsplit(address)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("expected an address such as http://127.0.0.1:4318")
+        raise ValueError(f"expected an address such as {example}")
     if not address.isascii() or any(character <= " " for character in address):
         raise ValueError("expected an address of printable ASCII characters")
     try:
@@ -139,10 +163,7 @@ def endpoint(value: object, path: str) -> str:
     _ = parts.port  # raises ValueError itself: "Port out of range 0-65535"
     if parts.username is not None:
         raise ValueError("an address with user and password is not supported, use headers for credentials")
-    base = parts.path.rstrip("/")
-    # Without a path to append, the address is meant as it is.
-    full = (base if base.endswith(path) else base + path) if path else parts.path
-    return urlunsplit((parts.scheme, parts.netloc, full or "/", parts.query, ""))
+    return parts
 
 
 def headers(value: object) -> Mapping[str, str]:

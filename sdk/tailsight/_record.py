@@ -9,7 +9,11 @@ import marshal
 from typing import Any, NamedTuple
 
 from . import attributes as keys
+from ._accelerator import native
+from ._pace import Packed, summary
 from ._values import Value
+
+_dumps = marshal.dumps if native is None else native.dumps
 
 KIND_INTERNAL = 1
 KIND_SERVER = 2
@@ -49,6 +53,7 @@ class Extra(NamedTuple):
     dropped_events: int = 0
     dropped_links: int = 0
     kind: int = 0  # OTLP's number; 0: what follows from the span's place
+    pace: Packed | None = None  # of a stream
 
 
 class SpanRecord(NamedTuple):
@@ -91,7 +96,7 @@ def dump(
     `entry` is the entry span's id, its kind and whether its parent is remote: every other span is INTERNAL with a
     parent in this process, unless its Extra has a kind of its own.
     """
-    return marshal.dumps((trace_id, trace_state, flags, anchor_ns, entry, decision, fields))
+    return _dumps((trace_id, trace_state, flags, anchor_ns, entry, decision, fields))
 
 
 FIELDS = 9
@@ -118,10 +123,12 @@ def count(packed: bytes) -> int:
 def _span(fields: list[Any], entry: tuple[int, int, bool], decision: tuple[float, str] | None) -> SpanRecord:
     name, stage, span_id, parent_id, start_ns, end_ns, thread_id, attributes, packed = fields
     kind, remote = KIND_INTERNAL, False
+    if decision is not None:
+        attributes[keys.SAMPLING_WEIGHT] = decision[0]
     if span_id == entry[0]:
         kind, remote = entry[1], entry[2]
         if decision is not None:
-            attributes[keys.SAMPLING_WEIGHT], attributes[keys.SAMPLING_REASON] = decision
+            attributes[keys.SAMPLING_REASON] = decision[1]
     extra = None
     if packed is not None:
         extra = Extra._make(packed)
@@ -130,6 +137,8 @@ def _span(fields: list[Any], entry: tuple[int, int, bool], decision: tuple[float
             links=tuple(LinkRecord._make(link) for link in extra.links),
         )
         kind = extra.kind or kind
+        if extra.pace is not None:
+            attributes = summary(extra.pace, start_ns) | attributes  # what the user set stands
     if "" in attributes:  # OTLP has no use for it
         del attributes[""]
         extra = (extra or Extra())._replace(dropped_attributes=(extra.dropped_attributes if extra else 0) + 1)

@@ -8,7 +8,7 @@ system call. What a writer left is in the file: the sidecar reads it even if the
 Layout, in 64-bit words of this machine's byte order, then bytes:
 
     page 0      words: what the file is, counters of the service, counters of the sidecar, each ring's head and tail
-    4 pages     JSON that describes the service (see describe())
+    16 pages    JSON that describes the service (see describe())
     then        the rings, `ring_bytes` each
 
 A ring is a byte queue. `head` and `tail` only grow; the position is their remainder by the ring's size. A record is a
@@ -17,9 +17,12 @@ The head is published after the bytes. On processors that may show another core 
 the reader looks at the head one system call before it looks at the bytes, which is long enough for any store buffer.
 """
 
+import contextlib
+import fcntl
 import json
 import mmap
 import os
+import stat
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -34,7 +37,7 @@ READER_SUFFIX = ".reader"
 """Beside each ring file lies one that its sidecar has locked. The ring file itself is locked by the service."""
 
 PAGE = 4096
-DESCRIPTION_BYTES = 4 * PAGE
+DESCRIPTION_BYTES = 16 * PAGE
 RINGS = 8
 MIN_RING_BYTES = 64 * 1024
 MAX_REASONS = 16  # words between two tables of counters
@@ -42,6 +45,7 @@ _WORD = 8
 _SKIP = 2**64 - 1
 _SKIP_BYTES = b"\xff" * _WORD
 _FIRST_RING_WORD = 256
+_LOST_AFTER_LOOKS = 3
 _WORDS_PER_RING = 16  # head and tail on cache lines of their own
 
 
@@ -60,7 +64,6 @@ class Word(IntEnum):
     KEPT = 32  # requests, by sampling reason
     SAMPLED_OUT = 48
     # Written by the sidecar.
-    BEAT = 64  # monotonic ns of its last round
     FLUSH_DONE = 65
     SENT = 66
     POSTS = 67
@@ -71,6 +74,11 @@ class Word(IntEnum):
     SPOOLED_SPANS = 72
     MESSAGES = 73  # lines that it has for the service's log
     DROPPED_THERE = 80
+    # The sender, as of the last commit: whoever reads these rings next goes on with its numbers and counts.
+    SENDER_ID = 100  # 0: there has been none
+    NUMBER = 101
+    TAKEN_IN = 102
+    ENCODED = 103
 
 
 class _Half:
@@ -91,10 +99,11 @@ class RingFile:
     """The mapped file. Made by the service with create(), opened by the sidecar with attach()."""
 
     def __init__(self, path: Path, fd: int) -> None:
+        """Map an open file. Both of its descriptors, this one and the mapping's own, are closed by close()."""
         self.path = path
-        self.fd = fd
         self.memory = mmap.mmap(fd, 0)
         self.words = memoryview(self.memory)[:PAGE].cast("Q")
+        self.fd = fd  # from here on its own
 
     @classmethod
     def create(cls, path: Path, buffer_bytes: int, *, python: int) -> "RingFile":
@@ -120,20 +129,22 @@ class RingFile:
     @classmethod
     def attach(cls, path: Path) -> "RingFile":
         """Open an existing file. Raises OSError or ValueError: no such file, or not one of ours."""
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            if os.fstat(fd).st_size < PAGE + DESCRIPTION_BYTES:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid():
+                raise ValueError(f"{path} is not a file of this user's")
+            if found.st_size < PAGE + DESCRIPTION_BYTES:
                 raise ValueError(f"{path} is too short for a ring file")
             file = cls(path, fd)
-            words = file.words
-            size = words[Word.RING_BYTES]
-            whole = PAGE + DESCRIPTION_BYTES + RINGS * size
-            if words[Word.MAGIC] != MAGIC or words[Word.FORMAT] != FORMAT or len(file.memory) != whole:
-                file.close()
-                raise ValueError(f"{path} is not a ring file of this version")
         except BaseException:
             os.close(fd)
             raise
+        words = file.words
+        whole = PAGE + DESCRIPTION_BYTES + RINGS * words[Word.RING_BYTES]
+        if words[Word.MAGIC] != MAGIC or words[Word.FORMAT] != FORMAT or len(file.memory) != whole:
+            file.close()
+            raise ValueError(f"{path} is not a ring file of this version")
         return file
 
     def describe(self, description: Mapping[str, Any]) -> None:
@@ -153,9 +164,19 @@ class RingFile:
         return found if isinstance(found, dict) else {}
 
     def close(self) -> None:
-        """Let go of the memory. The file stays."""
+        """Let go of the memory, and of a lock if nobody else has this open file. The file stays."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
         self.words.release()
         self.memory.close()
+
+    def __del__(self) -> None:
+        """Close the descriptor of a file that somebody still used when it was given up."""
+        fd, self.fd = getattr(self, "fd", -1), -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(fd)
 
     def halves(self) -> list[_Half]:
         """Return a view of each ring, from where it stands."""
@@ -175,13 +196,15 @@ def ring_bytes(buffer_bytes: int) -> int:
 class RingWriter:
     """The service's side. Any thread may push, also in the midst of another push."""
 
-    __slots__ = ("_file", "_free", "_memory", "_words")
+    __slots__ = ("_all", "_file", "_free", "_memory", "_missed", "_words")
 
     def __init__(self, file: RingFile) -> None:
         self._file = file
         self._memory = file.memory
         self._words = file.words
-        self._free: deque[_Half] = deque(file.halves())
+        self._all = file.halves()
+        self._free: deque[_Half] = deque(self._all)
+        self._missed: dict[_Half, int] = {}
 
     def push(self, packed: bytes) -> int:
         """Append a record. Return how many bytes wait in the ring it went to, or 0 if there was no room in any."""
@@ -198,6 +221,22 @@ class RingWriter:
         finally:
             free.extend(reversed(full))  # the last one is where the next push looks first
         return waiting
+
+    def look_after(self) -> None:
+        """Put back rings that were lost. Called now and then, at least a second apart.
+
+        A signal handler of the host that raises can cut a push short between taking a ring and putting it back. A push
+        takes microseconds: a ring that is missing again and again is in nobody's hands.
+        """
+        free = set(self._free)
+        missed: dict[_Half, int] = {}
+        for ring in self._all:
+            if ring not in free:
+                missed[ring] = self._missed.get(ring, 0) + 1
+                if missed[ring] > _LOST_AFTER_LOOKS:
+                    del missed[ring]
+                    self._free.appendleft(ring)
+        self._missed = missed
 
     def _write(self, ring: _Half, packed: bytes) -> int:
         needed = (len(packed) + 2 * _WORD - 1) & -_WORD
@@ -272,3 +311,25 @@ class RingReader:
     def waiting_bytes(self) -> int:
         """Return how much there is that was not taken."""
         return sum(self._words[ring.head_word] - ring.tail for ring in self._rings)
+
+
+class reader_lock:  # noqa: N801  used like a function
+    """Hold the lock that says who reads a ring, if there is such a file. Raises OSError where somebody holds it."""
+
+    def __init__(self, ring: Path) -> None:
+        self._path = ring.with_suffix(READER_SUFFIX)
+        self._fd = -1
+
+    def __enter__(self) -> None:
+        with contextlib.suppress(FileNotFoundError):  # there never was a sidecar
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        if self._fd >= 0:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                os.close(self._fd)
+                raise
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)

@@ -14,10 +14,9 @@ from typing import Any, Protocol
 from . import _otlp
 from . import attributes as keys
 from ._clock import Clock
-from ._delivery import Collector
-from ._file import FileCollector
+from ._collectors import for_traces, usable
+from ._gpu_pending import pending
 from ._guard import caught, guarded
-from ._http import Collector as HttpCollector
 from ._ids import Ids
 from ._options import Settings, resolve
 from ._recorder import Limits, Recorder, current, discard
@@ -25,7 +24,7 @@ from ._resource import resource_attributes
 from ._sampling import TailSampler
 from ._sender import Sender
 from ._sidecar import Sidecar
-from ._stats import DropReason, Stats, counters
+from ._stats import Stats, counters
 
 
 class Transport(Protocol):
@@ -87,6 +86,7 @@ def configure(
     run: str | None = None,
     model: str | None = None,
     resource_attributes: Mapping[str, Any] | None = None,
+    protocol: str | None = None,
     endpoint: str | None = None,
     headers: Mapping[str, str] | None = None,
     compression: str | None = None,
@@ -134,7 +134,11 @@ def install(settings: Settings) -> Recorder:
             before.push = recorder.push  # requests in progress end as part of the new configuration
         if transport_before is not None:
             transport_before.close(settings.flush_timeout_s, wait=False)
-            _runtime.retiring = [*_runtime.retiring, transport_before]
+            for ended in [transport for transport in _runtime.retiring if not transport.alive]:
+                ended.close(0.0)
+                counters.absorb(ended.stats())
+                _runtime.retiring.remove(ended)
+            _runtime.retiring.append(transport_before)
         return recorder
 
 
@@ -146,6 +150,7 @@ def flush(timeout: float | None = None) -> bool:
     try:
         with _runtime.lock:
             transport, settings = _runtime.transport, _runtime.settings
+        pending.poll()  # work on a device that is done by now is not yet a span
         if transport is None or settings is None:
             return True
         return transport.flush(settings.flush_timeout_s if timeout is None else timeout)
@@ -171,12 +176,22 @@ def shutdown(timeout: float | None = None) -> None:
             ending.close(limit, wait=False)  # all of them at once: the limit is for the whole
         for ending in ending_ones:
             ending.close(max(0.0, until - time.monotonic()))
-            _absorb(ending)
+            counters.absorb(ending.stats())
     except Exception as error:
         caught("shutdown", error)
 
 
-@guarded("stats", lambda: Stats(0, MappingProxyType({}), 0, 0, 0, 0, counters.internal_errors))
+_NO_STATS = Stats(0, MappingProxyType({}), 0, 0, 0, 0, 0)
+
+
+def _no_stats() -> Stats:
+    try:
+        return dataclasses.replace(_NO_STATS, internal_errors=counters.internal_errors)
+    except Exception:  # the log has a line already
+        return _NO_STATS
+
+
+@guarded("stats", _no_stats)
 def stats() -> Stats:
     """Return the SDK's own counters: what was sent, what was dropped and why."""
     transport = _runtime.transport
@@ -184,18 +199,6 @@ def stats() -> Stats:
     for part in [*_runtime.retiring, *([transport] if transport else [])]:
         total = total.plus(part.stats())
     return dataclasses.replace(total, transport=transport.name if transport is not None else "")
-
-
-def _absorb(ended: Transport) -> None:
-    """Keep the counts of a transport that has ended: nothing that was lost is forgotten."""
-    there = ended.stats()
-    counters.sent += there.sent
-    counters.posts += there.posts
-    counters.retries += there.retries
-    counters.failures += there.failures
-    counters.internal_errors += there.internal_errors
-    for reason, spans in there.dropped.items():
-        counters.drop(DropReason(reason), spans)
 
 
 def _from_environment() -> Recorder:
@@ -227,22 +230,13 @@ def _start(settings: Settings) -> Recorder:
 
 def _sender(settings: Settings, *, on_start: Callable[[], None] = lambda: None) -> Sender:
     """Make the thread that encodes and sends: chosen, or in place of a sidecar."""
-    collector: Collector
-    if settings.transport == "file":
-        collector = FileCollector(settings.file, pid=os.getpid())
-    else:
-        collector = HttpCollector(
-            settings.endpoint,
-            headers=settings.headers,
-            compression=settings.compression,
-            timeout_s=settings.timeout_s,
-        )
+    settings = usable(settings, in_sidecar=False)
     resource = guarded("describing the resource", lambda: _minimal_resource(settings))(
         partial(resource_attributes, settings)
     )
     return Sender(
         settings,
-        collector=collector,
+        collector=for_traces(settings),
         resource=lambda: _otlp.resource(resource()),
         defaults={keys.MODEL: settings.model} if settings.model else {},
         counters=counters,

@@ -3,6 +3,9 @@
 Errors and slow requests are kept, always. Of the rest a part is kept that depends on the trace id alone, as
 OpenTelemetry's consistent probability sampling does it (the id's last 56 bits are its randomness), so that all services
 of a trace agree. A kept request says for how many it stands; what was not kept is counted.
+
+Requests end in many threads, and a lock would cost more than a decision. So what is remembered of earlier ones is only
+about right: two threads may count over each other, and whoever goes through a table does so in a copy of its own.
 """
 
 from collections.abc import Callable
@@ -28,6 +31,7 @@ class Reason(StrEnum):
     SLOW = "slow"  # it took longer than the running p99 of requests of its name
     LONG = "long"  # it had so many spans that they could not wait for its end
     RATE = "rate"  # its trace id is, or is not, within the rate
+    UNDECIDED = "undecided"  # the decision itself failed, a defect of ours: it is kept, and stands for itself
 
 
 Decision = tuple[float, str]
@@ -37,39 +41,39 @@ Decision = tuple[float, str]
 class RunningP99:
     """A running estimate of the 99th percentile: a log-linear histogram that forgets half of its past now and then."""
 
-    __slots__ = ("_counts", "_total", "_until_refresh", "threshold_ns")
+    __slots__ = ("_counts", "_until_refresh", "threshold_ns")
 
     def __init__(self) -> None:
         self._counts: dict[int, float] = {}
-        self._total = 0.0
         self._until_refresh = MIN_OBSERVATIONS
         self.threshold_ns: int | None = None
         """Durations over it are slow; None until there is an estimate."""
 
     def add(self, duration_ns: int) -> None:
         """Take a duration into account, from the next refresh on."""
+        duration_ns = max(0, duration_ns)
         shift = max(0, duration_ns.bit_length() - _SUB_BITS - 1)
         bucket = (shift << (_SUB_BITS + 1)) + (duration_ns >> shift)
-        self._counts[bucket] = self._counts.get(bucket, 0) + 1
-        self._total += 1
+        counts = self._counts
+        counts[bucket] = counts.get(bucket, 0) + 1
         self._until_refresh -= 1
         if self._until_refresh <= 0:
             self._refresh()
 
     def _refresh(self) -> None:
-        self._until_refresh = max(_REFRESH_EVERY, int(self._total) // 16)
-        above = self._total / 100
-        for bucket in sorted(self._counts, reverse=True):
-            above -= self._counts[bucket]
+        counts = self._counts.copy()  # in one step: other threads go on counting
+        total = sum(counts.values())
+        self._until_refresh = max(_REFRESH_EVERY, int(total) // 16)
+        above = total / 100
+        for bucket in sorted(counts, reverse=True):
+            above -= counts[bucket]
             if above <= 0:  # this bucket holds the quantile: what is over its upper end is certainly beyond
                 shift = bucket >> (_SUB_BITS + 1)
                 self.threshold_ns = ((bucket & (2 ** (_SUB_BITS + 1) - 1)) + 1 << shift) - 1
                 break
-        if self._total >= _FORGET_AT:
+        if total >= _FORGET_AT:
             # Halved as fractions: what is rare is what this is about, and must fade no faster than the rest.
-            halves = {bucket: count / 2 for bucket, count in self._counts.items()}
-            self._counts = {bucket: count for bucket, count in halves.items() if count >= _FORGOTTEN}
-            self._total = sum(self._counts.values())
+            self._counts = {bucket: count / 2 for bucket, count in counts.items() if count / 2 >= _FORGOTTEN}
 
 
 class SlowRequests:
@@ -114,19 +118,35 @@ class TailSampler:
         deadline_ms: object = None,
         long: bool = False,
     ) -> Decision | None:
-        """Return the weight and the reason with which a request is kept, or None to drop it."""
-        slow = self._slow.is_slow(name, duration_ns)
-        reason = Reason.RATE
-        if failed:
-            reason = Reason.ERROR
-        elif isinstance(deadline_ms, int | float) and duration_ns > deadline_ms * 1e6:
-            reason = Reason.DEADLINE
-        elif slow:
-            reason = Reason.SLOW
-        elif long:
-            reason = Reason.LONG
-        kept = reason is not Reason.RATE or trace_id & _RANDOM_MASK >= self._threshold
-        self._count(reason, kept)
+        """Return the weight and the reason with which a request is kept, or None to drop it. It never raises.
+
+        Where the decision fails, the request is kept: what an error of ours loses must not be what is looked for.
+        """
+        try:
+            slow = self._slow.is_slow(name, duration_ns)
+            reason = Reason.RATE
+            if failed:
+                reason = Reason.ERROR
+            elif isinstance(deadline_ms, int | float) and duration_ns > deadline_ms * 1_000_000:
+                reason = Reason.DEADLINE
+            elif slow:
+                reason = Reason.SLOW
+            elif long:
+                reason = Reason.LONG
+            kept = reason is not Reason.RATE or trace_id & _RANDOM_MASK >= self._threshold
+        except Exception as error:
+            _caught("deciding about a request", error)
+            reason, kept = Reason.UNDECIDED, True
+        try:
+            self._count(reason, kept)
+        except Exception as error:
+            _caught("counting a decision", error)
         if not kept:
             return None
         return self._weight if reason is Reason.RATE else 1.0, reason.value
+
+
+def _caught(where: str, error: Exception) -> None:
+    from ._guard import caught  # it counts in _stats, which knows the reasons above
+
+    caught(where, error)

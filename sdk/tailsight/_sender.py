@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 
 from . import _record
+from ._answer import Unreachable
 from ._backlog import Backlog
 from ._batches import Batcher, Counts
 from ._delivery import Collector, Delivery, RetryPolicy
-from ._guard import caught
-from ._http import Unreachable
+from ._guard import caught, run_guarded
 from ._options import Settings
 from ._otel import attach, detach, suppressed
 from ._parse import waitable
@@ -118,7 +118,7 @@ class Sender:
             thread.join(timeout_s)
         elif self.backlog:
             # The thread could not be started, or is gone: the interpreter is on its way out. Do its work here.
-            self._run()
+            run_guarded("the sender", self._run)
         self._drop_rest()
 
     def stats(self) -> Stats:
@@ -174,7 +174,9 @@ class Sender:
             return  # another thread is at it
         try:
             if not self.alive and not self._closing:
-                thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
+                thread = threading.Thread(
+                    target=run_guarded, args=("the sender", self._run), name=THREAD_NAME, daemon=True
+                )
                 self._thread = thread  # before: it may ask who it is at once
                 thread.start()
                 self._on_start()
@@ -202,8 +204,11 @@ class Sender:
                     caught("the sender's pause", error)
                     time.sleep(_PAUSE_AFTER_ERROR_S)
         finally:
-            self._collector.close()
-            detach(token)
+            try:
+                self._collector.close()
+                detach(token)
+            except Exception as error:
+                caught("the sender's end", error)
 
     def _taken_flushes(self) -> list[SimpleQueue[None]]:
         taken: list[SimpleQueue[None]] = []

@@ -6,7 +6,9 @@ same rings, and what it had to say goes to the service's log.
 """
 
 import contextlib
+import dataclasses
 import json
+import os
 import select
 import socket
 import threading
@@ -15,22 +17,20 @@ from collections.abc import Callable
 
 from . import _record
 from ._backlog import Backlog
-from ._guard import caught, logger, warn_once
+from ._guard import caught, logger, run_guarded, warn_once
 from ._options import Settings
 from ._parse import waitable
-from ._ring import READER_SUFFIX, RingFile, RingReader, RingWriter, Word
+from ._ring import READER_SUFFIX, RingFile, RingWriter, Word
 from ._sampling import Reason
 from ._sender import Sender
-from ._sidecar_start import CannotStart, make_rings, start
+from ._shared_counts import read_to_the_end, stats_in, word_of_decision, word_of_drop
+from ._sidecar_start import CannotStart, close_inherited, is_at_its_end, make_rings, start
 from ._stats import Counters, DropReason, Stats
 
 _LOOK_EVERY_NS = 1_000_000_000
-_BEATS_AT_LEAST_EVERY_NS = 15_000_000_000  # longer than a collector may take to answer
 _MAX_STARTS = 5  # in a row, without one that lasted
+_LASTED_S = 60.0
 _POLL_S = 0.001
-
-_REASONS = {reason: index for index, reason in enumerate(DropReason)}
-_SAMPLING_REASONS = {reason: index for index, reason in enumerate(Reason)}
 
 
 class Sidecar:
@@ -58,6 +58,8 @@ class Sidecar:
         self._next_look_ns = 0
         self._messages_seen = 0
         self._starts = 0
+        self._started_at = 0.0
+        self._before = Stats(0, {}, 0, 0, 0, 0, 0)  # what a sidecar counted before the thread took over
         self._flushes = 0
         self._launching = threading.Lock()
         self._launcher: threading.Thread | None = None
@@ -85,7 +87,7 @@ class Sidecar:
             now_ns = time.monotonic_ns()
             if now_ns > self._next_look_ns:
                 self._next_look_ns = now_ns + _LOOK_EVERY_NS
-                self._look(now_ns)
+                self._look()
         except Exception as error:
             caught("passing a batch to the sidecar", error)
 
@@ -97,27 +99,30 @@ class Sidecar:
         until = time.monotonic() + waitable(timeout_s)
         if not self._is_launched(until):
             return not self._begun
-        file = self._file
         mine = 0
         nudge_again_at = 0.0
         # Polled, since a signal handler may flush in the midst of a flush: it must find nothing held.
-        while (sender := self._sender) is None and file is not None:
-            words = file.words
-            if not mine:
-                self._flushes += 1
-                mine = max(self._flushes, words[Word.FLUSH_WANTED] + 1)
-            if words[Word.FLUSH_DONE] >= mine:
-                return True
+        while self._ended is None:
             now = time.monotonic()
+            sender, file = self._sender, self._file
+            if sender is not None:
+                return sender.flush(max(0.0, until - now))
+            if file is not None:  # None: the thread is taking over
+                words = file.words
+                if not mine:
+                    self._flushes += 1
+                    mine = max(self._flushes, words[Word.FLUSH_WANTED] + 1)
+                if words[Word.FLUSH_DONE] >= mine:
+                    return True
+                words[Word.FLUSH_WANTED] = max(words[Word.FLUSH_WANTED], mine)
             if now >= until:
                 return False
-            words[Word.FLUSH_WANTED] = max(words[Word.FLUSH_WANTED], mine)
             if now >= nudge_again_at:
                 self._nudge()
-                self._look(time.monotonic_ns())
+                self._look()
                 nudge_again_at = now + 0.05
             time.sleep(_POLL_S)
-        return sender is None or sender.flush(max(0.0, until - time.monotonic()))
+        return self._ended.pending_bytes == 0
 
     def close(self, timeout_s: float, *, wait: bool = True) -> None:
         """Let the sidecar send what is pending, for `timeout_s` seconds at most, and end.
@@ -137,14 +142,16 @@ class Sidecar:
         if file is not None:
             file.words[Word.CLOSING] = max(1, int(until * 1e9))
             self._nudge()
-        if not wait:
+        if not wait or (launcher is not None and launcher.is_alive()):  # it lets the sidecar know when it has one
             return
-        if service_end is not None:
+        if service_end is not None and file is not None:
             self._await_end(service_end, until)
             self._listen_now()
+            if is_at_its_end(service_end):
+                self._finish_here(file, max(0.0, until - time.monotonic()))
             self._ended = self.stats()
+            self._file = self._writer = self._service_end = None
             service_end.close()
-            self._file = self._writer = None
         elif self._early:
             self._send_early_here(max(0.0, until - time.monotonic()))
 
@@ -153,7 +160,9 @@ class Sidecar:
         """Whether something works on what was pushed."""
         if self._sender is not None:
             return self._sender.alive
-        return self._service_end is not None and not _is_at_its_end(self._service_end)
+        if self._launcher is not None and self._launcher.is_alive():
+            return True
+        return self._service_end is not None and not is_at_its_end(self._service_end)
 
     @property
     def name(self) -> str:
@@ -166,22 +175,10 @@ class Sidecar:
         """Return what the other side counted. What was counted on this side is in the process's counters."""
         if self._ended is not None:
             return self._ended
-        file, writer = self._file, self._writer
-        if self._sender is not None:
-            return Stats(0, {}, self._sender.backlog.bytes, 0, 0, 0, 0)
-        if file is None or writer is None:
-            return Stats(0, {}, self._early.bytes, 0, 0, 0, 0)
-        words = file.words
-        return Stats(
-            sent=words[Word.SENT],
-            dropped={reason.value: spans for reason, n in _REASONS.items() if (spans := words[Word.DROPPED_THERE + n])},
-            pending_bytes=writer.waiting_bytes(),
-            posts=words[Word.POSTS],
-            retries=words[Word.RETRIES],
-            failures=words[Word.FAILURES],
-            internal_errors=words[Word.INTERNAL_ERRORS],
-            spooled_bytes=words[Word.SPOOLED_BYTES],
-        )
+        file, sender = self._file, self._sender
+        if sender is not None:
+            return dataclasses.replace(self._before, pending_bytes=sender.backlog.bytes)
+        return stats_in(file) if file is not None else Stats(0, {}, self._early.bytes, 0, 0, 0, 0)
 
     def abandon(self) -> None:
         """Let go of everything, in a forked child: it is the parent's."""
@@ -191,17 +188,19 @@ class Sidecar:
         if service_end is not None:
             service_end.close()
         if file is not None:
-            file.close()
+            with contextlib.suppress(BufferError, ValueError):
+                file.close()
+        close_inherited(os.getppid())
 
     # --- what the shared memory is told -----------------------------------------------------------------------------
 
     def dropped(self, reason: DropReason, spans: int) -> None:
         """Pass on that spans were dropped on this side."""
-        self._tell(Word.DROPPED + _REASONS[reason], spans)
+        self._tell(word_of_drop(reason), spans)
 
     def decided(self, reason: Reason, kept: bool) -> None:
         """Pass on what sampling decided about a request."""
-        self._tell((Word.KEPT if kept else Word.SAMPLED_OUT) + _SAMPLING_REASONS[reason], 1)
+        self._tell(word_of_decision(reason, kept=kept), 1)
 
     def _tell(self, word: int, more: int) -> None:
         """Add to a word that this side writes. Under the counters' lock."""
@@ -224,8 +223,12 @@ class Sidecar:
 
     def _begin_launch(self) -> None:
         if self._launcher is None or not self._launcher.is_alive():
-            self._launcher = threading.Thread(target=self._launch, name="tailsight-launch", daemon=True)
-            self._launcher.start()
+            launcher = _thread("launch", self._launch)
+            try:
+                launcher.start()
+            except RuntimeError:  # no more threads, or the interpreter is on its way out: close() does it then
+                return
+            self._launcher = launcher
 
     def _is_launched(self, until: float) -> bool:
         """Wait for the sidecar, or the thread in its place. False if there is nothing to launch it for, or no time."""
@@ -252,6 +255,15 @@ class Sidecar:
                 sender.backlog.add(packed, _record.count(packed))
             sender.close(timeout_s)
 
+    def _finish_here(self, file: RingFile, timeout_s: float) -> None:
+        """Send what a sidecar that is gone left in the rings: nothing, if it ended as it should."""
+        if RingWriter(file).waiting_bytes():
+            sender = self._make_fallback()
+            if read_to_the_end(file, sender.backlog.add):
+                sender.close(timeout_s)
+                for path in (file.path, file.path.with_suffix(READER_SUFFIX)):
+                    path.unlink(missing_ok=True)
+
     # --- the process ------------------------------------------------------------------------------------------------
 
     def _launch(self) -> None:
@@ -267,6 +279,9 @@ class Sidecar:
                 except Exception as error:
                     self._fall_back(error)
             self._move_early()
+            if self._closing and self._file is not None:  # close() came and went
+                self._file.words[Word.CLOSING] = self._file.words[Word.CLOSING] or time.monotonic_ns()
+                self._nudge()
         except Exception as error:
             caught("starting the sidecar", error)
         finally:
@@ -295,10 +310,8 @@ class Sidecar:
             service_end.close()
         sender = self._make_fallback()
         if file is not None:
-            reader = RingReader(file)
-            reader.look()
-            for packed in reader.take():
-                sender.push(packed, _record.count(packed))
+            self._before = stats_in(file)
+            read_to_the_end(file, sender.push)
             for path in (file.path, file.path.with_suffix(READER_SUFFIX)):
                 path.unlink(missing_ok=True)
         self._sender = sender
@@ -307,34 +320,37 @@ class Sidecar:
         if self._file is None:
             return
         before, self._service_end = self._service_end, start(self._settings, self._file)
+        self._started_at = time.monotonic()
         if before is not None:
             before.close()
 
-    def _look(self, now_ns: int) -> None:
+    def _look(self) -> None:
         """See whether the sidecar lives, and has something to say."""
         file = self._file
         if file is None or self._launching.locked():
             return
+        if self._writer is not None:
+            self._writer.look_after()
         if file.words[Word.MESSAGES] != self._messages_seen:
             self._messages_seen = file.words[Word.MESSAGES]
-            threading.Thread(target=self._listen_now, name="tailsight-log", daemon=True).start()
-        elif self._is_gone(now_ns):
-            threading.Thread(target=self._revive, name="tailsight-launch", daemon=True).start()
+            _thread("log", self._listen_now).start()
+        elif self._is_gone():
+            _thread("launch", self._revive).start()
 
-    def _is_gone(self, now_ns: int) -> bool:
-        file, service_end = self._file, self._service_end
-        if file is None or service_end is None or self._closing:
-            return False
-        return now_ns - file.words[Word.BEAT] > _BEATS_AT_LEAST_EVERY_NS or _is_at_its_end(service_end)
+    def _is_gone(self) -> bool:
+        """Tell whether the sidecar has ended. One that is only silent is stopped, or waits for a slow collector."""
+        service_end = self._service_end
+        return service_end is not None and not self._closing and is_at_its_end(service_end)
 
     def _revive(self) -> None:
         """Start another sidecar on the same rings. After a few in vain the thread takes over."""
         if not self._launching.acquire(blocking=False):
             return
         try:
-            if self._file is None or not self._is_gone(time.monotonic_ns()):
+            if self._file is None or not self._is_gone():
                 return
-            self._starts += 1
+            lasted_s = time.monotonic() - self._started_at
+            self._starts = 1 if lasted_s > _LASTED_S else self._starts + 1
             if self._starts > _MAX_STARTS:
                 raise CannotStart(f"it ended {_MAX_STARTS} times")
             self._start_process()
@@ -351,10 +367,11 @@ class Sidecar:
 
     def _await_end(self, service_end: socket.socket, until: float) -> None:
         """Wait until the sidecar closes its end."""
+        poll = select.poll()  # select() knows descriptors below 1024 only
+        poll.register(service_end, select.POLLIN)
         while (left := until - time.monotonic()) > 0:
             try:
-                ready, _, _ = select.select([service_end], [], [], left)
-                if not ready or service_end.recv(1, socket.MSG_PEEK) == b"":
+                if not poll.poll(left * 1000) or is_at_its_end(service_end):
                     return
                 self._listen_now()
             except (OSError, ValueError):
@@ -377,11 +394,8 @@ class Sidecar:
                 caught("reading what the sidecar says", error)
 
 
-def _is_at_its_end(service_end: socket.socket) -> bool:
-    """Tell whether the sidecar has closed the connection: it has ended."""
-    try:
-        return service_end.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
+def _thread(task: str, work: Callable[[], object]) -> threading.Thread:
+    """Make a thread of a moment."""
+    return threading.Thread(
+        target=run_guarded, args=(f"the sidecar's {task}", work), name=f"tailsight-{task}", daemon=True
+    )

@@ -1,4 +1,4 @@
-"""What the service tells its sidecar at its start."""
+"""What a service and its sidecar tell each other at the start."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ._destination import destination_mark
 from ._options import Settings
+
+READY = b"ready\n"
+"""The sidecar's first words: it reads the rings. Log lines may follow."""
 
 _BYTES = "\0bytes"
 
@@ -20,10 +24,13 @@ class Config:
         self.ring = ring
 
     def plain(self, *, secrets: bool = True) -> dict[str, Any]:
-        """Return what JSON can say; without `secrets`, no headers."""
+        """Return what JSON can say; without `secrets`, no headers, but a mark that tells them from others."""
         names = [name for name in Settings.__slots__ if secrets or name != "headers"]
         settings = {name: _plain(getattr(self.settings, name)) for name in names}
-        return {"pid": self.pid, "ring": str(self.ring), "settings": settings}
+        content = {"pid": self.pid, "ring": str(self.ring), "settings": settings}
+        if not secrets:
+            content["destination"] = destination_mark(self.settings.endpoint, self.settings.headers)
+        return content
 
     def to_json(self) -> bytes:
         """Encode as one line."""

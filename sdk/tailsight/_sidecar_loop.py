@@ -19,18 +19,18 @@ from collections.abc import Callable
 from . import _otlp
 from . import attributes as keys
 from ._batches import Batcher, Counts
+from ._collectors import for_traces, usable
 from ._courier import Courier
 from ._delivery import Collector, RetryPolicy
-from ._file import FileCollector
+from ._destination import same_destination
 from ._folders import spool_folder
 from ._guard import caught
-from ._http import Collector as HttpCollector
-from ._left_behind import counts_in, send_left_behind
-from ._options import Settings
+from ._left_behind import Finisher, commit, go_on
 from ._resource import resource_attributes
 from ._ring import MAX_REASONS, READER_SUFFIX, RingFile, RingReader, Word
 from ._sampling import Reason
-from ._sidecar_config import Config
+from ._shared_counts import counts_in
+from ._sidecar_config import READY, Config
 from ._sidecar_devices import Devices
 from ._spool import Spool
 from ._stats import DropReason, counters
@@ -39,6 +39,7 @@ _MAX_PAUSE_S = 1.0
 _LOOK_AROUND_S = 30.0  # how often it looks for what other sidecars left behind
 _AFTER_THE_SERVICE_S = 10.0  # how long it goes on trying once the service is gone without a word
 _SETTLE_S = 0.000_2  # between reading a ring's head and its bytes, see _ring.py
+_LOCK_PATIENCE_S = 5.0
 _NICE = 5
 
 
@@ -54,7 +55,8 @@ class Loop:
         collector: Collector | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        settings = config.settings
+        settings = usable(config.settings, in_sidecar=True)
+        config = Config(settings, pid=config.pid, ring=config.ring)
         self._config = config
         self._settings = settings
         self._file = file
@@ -64,7 +66,7 @@ class Loop:
         self._now = now
         self._service_is_gone = False
         self._deadline: float | None = None
-        self._collector = collector or _collector(settings, config.pid)
+        self._collector = collector or for_traces(settings, pid=config.pid)
         self._resource = _otlp.resource(resource_attributes(settings, pid=config.pid))
         defaults = {keys.MODEL: settings.model} if settings.model else {}
         file.describe({**config.plain(secrets=False), "resource": self._resource.hex()})
@@ -74,14 +76,8 @@ class Loop:
             counts=self._counts,
             drop=lambda spans: counters.drop(DropReason.INTERNAL_ERROR, spans),
         )
-        self._spool = Spool(
-            spool_folder(settings.spool_dir),
-            self._batcher.id,
-            self._collector.url,
-            limit_bytes=settings.spool_bytes,
-            memory_bytes=settings.buffer_bytes,
-            lowest_value_first=settings.spool_policy == "lowest-value-first",
-        )
+        go_on(self._batcher, self._words)
+        self._spool = self._spool_for(self._batcher.id)
         self._courier = Courier(
             self._collector,
             RetryPolicy.of(settings),
@@ -92,17 +88,28 @@ class Loop:
         )
         _begin_with(self._words)
         self._next_look_around = 0.0
-        self._devices = Devices(settings, config.pid, self._resource, self._collector.url)
+        self._finisher = Finisher(
+            file,
+            self._collector,
+            is_for_us=self._is_for_us,
+            spool_for=self._spool_for,
+            batch_bytes=settings.batch_bytes,
+        )
+        self._devices = Devices(settings, config.pid, self._resource)
 
     def run(self) -> None:
         """Work until the service ends, and a little longer."""
-        while not self._is_over():
+        over = False
+        while not over:
             try:
-                self.round()
+                over = self._is_over()
+                if not over:
+                    self.round()
+                    self._wait()
             except Exception as error:
                 caught("the sidecar", error)
                 time.sleep(0.1)  # whatever it is, it must not take a whole processor
-            self._wait()
+                over = self._deadline is not None and self._now() > self._deadline
         self._finish()
 
     def round(self) -> None:
@@ -110,6 +117,7 @@ class Loop:
         wanted = self._words[Word.FLUSH_WANTED]
         self._drain()
         self._courier.retry()
+        self._report()  # before: whoever waits for the flush may ask for the counts next
         if self._courier.settled:
             self._words[Word.FLUSH_DONE] = wanted
         self._look_around()
@@ -132,9 +140,12 @@ class Loop:
     def _ship(self, *, last: bool = False) -> None:
         """Send or keep what is encoded; only then the rings' room is given back."""
         for batch in self._batcher.take(split=self._courier.away, last=last):
-            self._courier.deliver(batch)
-            self._beat()
-        self._reader.commit()
+            try:
+                self._courier.deliver(batch)
+            except Exception as error:
+                counters.drop(DropReason.INTERNAL_ERROR, batch.spans)
+                caught("delivering a batch", error)
+        commit(self._batcher, self._reader, self._words)
 
     def _wait(self) -> None:
         """Wait for the service to say something, or for the next round."""
@@ -146,8 +157,9 @@ class Loop:
         if self._service_is_gone:
             time.sleep(min(pause_s, 0.05))
             return
-        ready, _, _ = select.select([self._service], [], [], pause_s)
-        if not ready:
+        poll = select.poll()  # select() knows descriptors below 1024 only
+        poll.register(self._service, select.POLLIN)
+        if not poll.poll(pause_s * 1000):
             return
         try:
             said = self._service.recv(4096)
@@ -175,6 +187,7 @@ class Loop:
         try:
             self._drain()
             self._ship(last=True)
+            self._report()
             if self._courier.settled:
                 self._words[Word.FLUSH_DONE] = self._words[Word.FLUSH_WANTED]
             counters.drop(DropReason.SHUTDOWN, self._spool.close())
@@ -185,20 +198,33 @@ class Loop:
         self._collector.close()
 
     def _look_around(self) -> None:
-        if self._now() < self._next_look_around or self._courier.away:
+        if self._now() < self._next_look_around:
             return
         self._next_look_around = self._now() + _LOOK_AROUND_S
         try:
+            self._finisher.look(away=self._courier.away)
             self._spool.take_over()
-            send_left_behind(self._file, self._collector)
         except OSError as error:
             caught("looking for what was left behind", error)
 
+    def _spool_for(self, sender_id: str) -> Spool:
+        settings = self._settings
+        return Spool(
+            spool_folder(settings.spool_dir),
+            sender_id,
+            self._collector.url,
+            headers=settings.headers,
+            limit_bytes=settings.spool_bytes,
+            memory_bytes=settings.buffer_bytes,
+            lowest_value_first=settings.spool_policy == "lowest-value-first",
+        )
+
+    def _is_for_us(self, mark: str) -> bool:
+        """Tell whether what that service recorded goes where this one's goes, as the same tenant's."""
+        return same_destination(mark, self._settings.endpoint, self._settings.headers)
+
     def _counts(self) -> Counts:
         return counts_in(self._words, counters)
-
-    def _beat(self) -> None:
-        self._words[Word.BEAT] = time.monotonic_ns()
 
     def _report(self) -> None:
         """Write the counters where the service's stats() reads them."""
@@ -212,18 +238,6 @@ class Loop:
         words[Word.SPOOLED_SPANS] = self._spool.spans
         for index, reason in enumerate(DropReason):
             words[Word.DROPPED_THERE + index] = counters.dropped.get(reason, 0)
-        self._beat()
-
-
-def _collector(settings: Settings, pid: int) -> Collector:
-    if settings.transport == "file":
-        return FileCollector(settings.file, pid=pid)
-    return HttpCollector(
-        settings.endpoint,
-        headers=settings.headers,
-        compression=settings.compression,
-        timeout_s=settings.timeout_s,
-    )
 
 
 def _begin_with(words: memoryview) -> None:
@@ -237,17 +251,31 @@ def _begin_with(words: memoryview) -> None:
 
 
 class _ToTheService(logging.Handler):
-    """Passes log lines on to the service's own logger, which is where its users look."""
+    """Passes log lines on to the service's own logger, which is where its users look. The first word is "ready"."""
 
     def __init__(self, service: socket.socket, words: memoryview) -> None:
         super().__init__()
         self._service = service
         self._words = words
+        self._before_ready: list[bytes] | None = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        line = json.dumps({"level": record.levelno, "message": self.format(record)[:8000]})
+        line = json.dumps({"level": record.levelno, "message": self.format(record)[:8000]}).encode() + b"\n"
+        if self._before_ready is None:
+            self._pass_on(line)
+        else:
+            self._before_ready.append(line)
+
+    def ready(self) -> None:
+        """Tell the service that its sidecar works, and then what there was to say before that."""
+        self._service.send(READY)
+        early, self._before_ready = self._before_ready or [], None
+        for line in early:
+            self._pass_on(line)
+
+    def _pass_on(self, line: bytes) -> None:
         with contextlib.suppress(OSError, ValueError):  # nobody listens any more
-            self._service.send(line.encode() + b"\n", socket.MSG_DONTWAIT)
+            self._service.send(line, socket.MSG_DONTWAIT)
             self._words[Word.MESSAGES] += 1
 
 
@@ -257,8 +285,10 @@ def main(service: socket.socket) -> None:
         config = Config.from_json(lines.readline())
     file = RingFile.attach(config.ring)
     reader_fd = os.open(config.ring.with_suffix(READER_SUFFIX), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(reader_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    _lock(reader_fd)
     service.setblocking(False)
+    if _is_at_its_end(service):  # the service was killed meanwhile: somebody else may have begun to finish its rings
+        fcntl.flock(file.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     handler = _ToTheService(service, file.words)
     logger = logging.getLogger("tailsight")
     logger.addHandler(handler)
@@ -269,9 +299,32 @@ def main(service: socket.socket) -> None:
         os.nice(_NICE)
     loop = Loop(config, file, service)
     loop._report()
-    service.send(b"ready\n")
+    handler.ready()
     loop.run()
     config.ring.with_suffix(READER_SUFFIX).unlink(missing_ok=True)
+
+
+def _lock(reader_fd: int) -> None:
+    """Become the one who reads. Another sidecar may hold the lock for a moment, to look; or one that ends just now."""
+    until = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(reader_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _is_at_its_end(service: socket.socket) -> bool:
+    try:
+        return service.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 assert len(DropReason) <= MAX_REASONS  # noqa: S101  the words in shared memory have room for so many

@@ -3,19 +3,24 @@
 import contextlib
 import fcntl
 import os
+import re
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from ._folders import make_private, runtime_folder
 from ._options import Settings
 from ._ring import RingFile
-from ._sidecar_config import Config
+from ._sidecar_config import READY, Config
 
 MAIN = Path(__file__).with_name("_sidecar_main.py")
 
 START_TIMEOUT_S = 20.0
+
+opened: set[int] = set()
+"""Descriptors that a start in progress has opened. A child that is forked meanwhile has them too, and closes them."""
 
 PYTHON = sys.hexversion >> 16  # major and minor version: marshal's format depends on it
 
@@ -31,7 +36,8 @@ def make_rings(settings: Settings) -> RingFile:
         try:
             make_private(folder)
             path = folder / f"{os.getpid()}-{os.urandom(6).hex()}.ring"
-            file = RingFile.create(path, settings.buffer_bytes, python=PYTHON)
+            with _above_the_standard_ones():
+                file = RingFile.create(path, settings.buffer_bytes, python=PYTHON)
             fcntl.flock(file.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.describe(Config(settings, pid=os.getpid(), ring=path).plain(secrets=False))
             return file
@@ -42,11 +48,15 @@ def make_rings(settings: Settings) -> RingFile:
 
 def start(settings: Settings, file: RingFile) -> socket.socket:
     """Start a sidecar and wait until it reads the rings. Return the socket to it. Raises OSError or CannotStart."""
-    ours, theirs = socket.socketpair()
+    with _above_the_standard_ones():
+        ours, theirs = socket.socketpair()
+    opened.update((ours.fileno(), theirs.fileno()))
+    mine = (ours.fileno(), theirs.fileno())
     try:
         # Said before there is somebody to hear it: if this process is killed now, the sidecar still knows what to do.
+        said_to_it = Config(settings, pid=os.getpid(), ring=file.path).to_json()
         ours.setblocking(False)
-        ours.sendall(Config(settings, pid=os.getpid(), ring=file.path).to_json())
+        rest = said_to_it[ours.send(said_to_it) :]
         command = [_interpreter(), "-I", str(MAIN), f"for-process-{os.getpid()}"]
         with (
             theirs,
@@ -58,16 +68,60 @@ def start(settings: Settings, file: RingFile) -> socket.socket:
             ours.settimeout(START_TIMEOUT_S)
             said = b""
             with contextlib.suppress(OSError):
-                said = ours.recv(64)
-            if not said.startswith(b"ready"):
+                ours.sendall(rest)
+                said = ours.recv(len(READY))  # no more: what follows is for the log
+            if said != READY:
                 process.terminate()
                 raise CannotStart(_last_words(process) or f"it did not answer within {START_TIMEOUT_S:g} s")
     except BaseException:
         ours.close()
         theirs.close()
         raise
+    finally:
+        opened.difference_update(mine)
     ours.setblocking(False)
     return ours
+
+
+@contextlib.contextmanager
+def _above_the_standard_ones() -> Iterator[None]:
+    """See to it that what is opened here becomes none of descriptors 0 to 2.
+
+    A service may have closed them. What somebody then prints would go into our memory.
+    """
+    held = []
+    try:
+        while (fd := os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)) <= 2:
+            held.append(fd)
+        os.close(fd)
+        yield
+    finally:
+        for fd in held:
+            os.close(fd)
+
+
+def close_inherited(parent: int) -> None:
+    """Close, in a forked child, what a start in progress in the parent had open: a lock among it."""
+    for fd in opened:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    opened.clear()
+    ring = re.compile(rf"/{parent}-[0-9a-f]{{12}}\.ring( \(deleted\))?$")
+    with contextlib.suppress(OSError):  # no /proc: not Linux
+        for entry in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if ring.search(str(entry.readlink())):
+                    os.close(int(entry.name))
+
+
+def is_at_its_end(service_end: socket.socket) -> bool:
+    """Tell whether the sidecar has closed the connection: it has ended."""
+    try:
+        return service_end.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _interpreter() -> str:

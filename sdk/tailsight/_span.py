@@ -22,7 +22,7 @@ from ._details import Details, describe_end
 from ._guard import caught
 from ._otel import SPAN_KEY, attach, detach, get_current, with_span
 from ._pace import Pace
-from ._record import KIND_SERVER, STATUS_ERROR
+from ._record import KIND_CLIENT, KIND_SERVER, STATUS_ERROR
 from ._recorder import Recorder, current
 from ._trace import SAMPLED, WAITING_VALUES, Trace
 from ._values import Value, clean, text
@@ -51,9 +51,13 @@ class Span(Core, trace_api.Span):
 
     def __call__(self, function: F) -> F:
         """Decorate a function, coroutine function, generator function or async generator function."""
-        return _decorate.decorate(
-            function, lambda name: partial(new_span, self._stage, self._name or name, self._prepared)
-        )
+        try:
+            return _decorate.decorate(
+                function, lambda name: partial(new_span, self._stage, self._name or name, self._prepared)
+            )
+        except Exception as error:
+            caught("decorating a function", error)
+            return function
 
     def suspend(self) -> Context | None:
         """Stop being current, without ending: a generator yields. Return what resume() needs, None if nothing."""
@@ -292,6 +296,11 @@ class Span(Core, trace_api.Span):
                 attach(before if isinstance(before, Context) else Context())
         except Exception as error:
             caught("leaving a span", error)
+
+    def as_client(self) -> None:
+        """Say that this is a call to another service, as its caller sees it: kind CLIENT. Once it is entered."""
+        if self._attributes is not None:
+            self._more().kind = KIND_CLIENT
 
     def _more(self) -> Details:
         details = self._details

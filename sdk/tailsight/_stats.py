@@ -24,6 +24,7 @@ class DropReason(StrEnum):
     INTERNAL_ERROR = "internal_error"  # a defect of ours; the log has one line about it
     SHUTDOWN = "shutdown"  # still unsent when the time for the last flush was over
     SPOOL_FULL = "spool_full"  # the collector was away for so long that `spool_bytes` was reached on disk
+    DEVICE_PENDING = "device_pending"  # a device had not said when its work was done: too much of it, or the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,11 @@ class Stats:
     pending_bytes: int
     """Bytes of finished, unsent records held in memory, the sidecar's rings included."""
     posts: int
-    """HTTP requests answered by the collector, whatever the answer."""
+    """Requests to the collector that it answered, whatever the answer. gRPC's UNAVAILABLE counts as none."""
     retries: int
-    """HTTP requests repeated after a failure."""
+    """Requests repeated after a failure."""
     failures: int
-    """HTTP requests that failed: no answer, or one other than 2xx."""
+    """Requests that failed: no answer, or a refusal."""
     internal_errors: int
     """Errors of the SDK that its guard caught. Anything but 0 is a defect worth a report."""
     spooled_bytes: int = 0
@@ -115,6 +116,18 @@ class Counters:
                 self.dropped[reason] = self.dropped.get(reason, 0) + spans
                 if self.on_drop is not None:
                     self.on_drop(reason, spans)
+
+    def absorb(self, there: Stats) -> None:
+        """Add what was counted elsewhere. Nobody is told: it has been reported from there."""
+        with self._changing:
+            self.sent += there.sent
+            self.posts += there.posts
+            self.retries += there.retries
+            self.failures += there.failures
+            self.internal_errors += there.internal_errors
+            for name, spans in there.dropped.items():
+                reason = DropReason(name)
+                self.dropped[reason] = self.dropped.get(reason, 0) + spans
 
     def decided(self, reason: Reason, kept: bool) -> None:
         """Count a request that sampling kept, or did not."""

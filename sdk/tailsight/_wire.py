@@ -5,7 +5,7 @@ result is equal byte by byte. A test proves that.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ._values import Value
 
@@ -94,3 +94,34 @@ def _decimal(value: int) -> bytes:
         return str(value).encode()
     except ValueError:  # Python refuses more than 4300 digits
         return hex(value).encode()
+
+
+def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Read a message's fields: ints for varints, bytes for the rest. Raises IndexError or ValueError if it is none."""
+    position = 0
+    while position < len(message):
+        tag, position = _read_varint(message, position)
+        field, wire_type = tag >> 3, tag & 7
+        if wire_type == 0:
+            value, position = _read_varint(message, position)
+            yield field, value
+            continue
+        if wire_type == 2:
+            size, position = _read_varint(message, position)
+        elif wire_type in {1, 5}:
+            size = 8 if wire_type == 1 else 4
+        else:
+            raise ValueError(f"wire type {wire_type}")
+        yield field, message[position : position + size]
+        position += size
+
+
+def _read_varint(message: bytes, position: int) -> tuple[int, int]:
+    result = 0
+    for shift in range(0, 70, 7):
+        byte = message[position]
+        position += 1
+        result |= (byte & 0x7F) << shift
+        if byte < 128:
+            return result, position
+    raise ValueError("a varint of more than ten bytes")

@@ -11,6 +11,7 @@
 Nothing is sent while capturing. Captured spans appear when their request (the outermost span) has ended.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,8 +20,10 @@ from typing import Any
 
 from . import _record
 from ._clock import Clock
+from ._fake_device import FakeDevice, fake_device
 from ._ids import Ids
 from ._recorder import Limits, Recorder, current
+from ._sampling import TailSampler
 
 __all__ = [
     "Capture",
@@ -28,11 +31,13 @@ __all__ = [
     "CapturedLink",
     "CapturedSpan",
     "FakeClock",
+    "FakeDevice",
     "SequentialIds",
     "capture",
+    "fake_device",
 ]
 
-_KINDS = {_record.KIND_INTERNAL: "INTERNAL", _record.KIND_SERVER: "SERVER"}
+_KINDS = {_record.KIND_INTERNAL: "INTERNAL", _record.KIND_SERVER: "SERVER", _record.KIND_CLIENT: "CLIENT"}
 _STATUS = {_record.STATUS_UNSET: "UNSET", _record.STATUS_OK: "OK", _record.STATUS_ERROR: "ERROR"}
 
 
@@ -57,6 +62,10 @@ class FakeClock(Clock):
     def step_wall_clock(self, ns: int) -> None:
         """Set the wall clock forward or back, as NTP or an operator does. The monotonic clock does not notice."""
         self._wall_ns += ns
+
+    def peek(self) -> int:
+        """Return the monotonic time without letting any pass."""
+        return self._monotonic_ns
 
     def _read(self) -> int:
         self.advance(self.tick_ns)
@@ -97,7 +106,7 @@ class CapturedSpan:
 
     name: str
     stage: str | None  # None: a request
-    kind: str  # INTERNAL or SERVER
+    kind: str  # INTERNAL, SERVER or CLIENT
     trace_id: str
     span_id: str
     parent_span_id: str | None  # None: the root of a trace
@@ -118,6 +127,7 @@ class Capture:
     """The spans captured so far, in the order in which they began."""
 
     spans: list[CapturedSpan] = field(default_factory=list)
+    _taking: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def find(self, *, stage: str | None = None, name: str | None = None) -> list[CapturedSpan]:
         """Return the spans with this stage and this name; None means any."""
@@ -150,8 +160,9 @@ class Capture:
     def take(self, packed: bytes) -> None:
         """Add the spans of a packed batch."""
         batch = _record.load(packed)
-        self.spans.extend(_captured(batch, span) for span in batch.spans)
-        self.spans.sort(key=lambda span: span.start_unix_ns)
+        with self._taking:
+            self.spans.extend(_captured(batch, span) for span in batch.spans)
+            self.spans.sort(key=lambda span: span.start_unix_ns)
 
 
 @contextmanager
@@ -161,6 +172,7 @@ def capture(
     ids: Ids | None = None,
     limits: Limits | None = None,
     enabled: bool = True,
+    sampler: TailSampler | None = None,
 ) -> Iterator[Capture]:
     """Collect finished spans in memory instead of sending them, in all threads, until the block ends.
 
@@ -169,7 +181,12 @@ def capture(
     captured = Capture()
     push: Callable[[bytes, int], None] = lambda packed, _spans: captured.take(packed)  # noqa: E731
     recorder = Recorder(
-        clock=clock or Clock(), ids=ids or SequentialIds(), limits=limits or Limits(), push=push, enabled=enabled
+        clock=clock or Clock(),
+        ids=ids or SequentialIds(),
+        limits=limits or Limits(),
+        push=push,
+        enabled=enabled,
+        sampler=sampler,
     )
     before, current.recorder = current.recorder, recorder
     try:

@@ -88,7 +88,7 @@ def test_the_sdk_can_be_switched_off_by_either_variable() -> None:
 def test_a_wrong_value_is_one_line_and_the_default(
     caplog: pytest.LogCaptureFixture, arguments: dict[str, Any], environ: dict[str, str], line: str
 ) -> None:
-    assert resolve(arguments, environ) == Settings()
+    assert resolve(arguments, environ) == resolve({}, {})
     (record,) = caplog.records
     assert line in record.getMessage()
     assert (record.name, record.exc_info) == ("tailsight", None)
@@ -154,5 +154,17 @@ def test_defaults_have_names() -> None:
         for field in dataclasses.fields(Settings)
         if isinstance(field.default, int | float) and not isinstance(field.default, bool)
     }
-    assert names == numeric - {"DEFAULT_SAMPLE_RATE"} | {"DEFAULT_ENDPOINT", "DEFAULT_FILE"}
+    assert names == numeric - {"DEFAULT_SAMPLE_RATE"} | {"DEFAULT_ENDPOINT", "DEFAULT_GRPC_ENDPOINT", "DEFAULT_FILE"}
     assert re.fullmatch(r"http://127\.0\.0\.1:4318", _options.DEFAULT_ENDPOINT)
+
+
+def test_paths_are_absolute_because_the_sidecar_works_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve({}, {}).file == f"{tmp_path}/tailsight-{{pid}}.otlp"
+    said = resolve({"file": "a/../b-{pid}.otlp", "spool_dir": "spool"}, {"TAILSIGHT_RUNTIME_DIR": "run"})
+    assert said.file == f"{tmp_path}/b-{{pid}}.otlp"
+    assert (said.spool_dir, said.runtime_dir) == (f"{tmp_path}/spool", f"{tmp_path}/run")
+    assert resolve({"spool_dir": tmp_path / "p"}, {}).spool_dir == f"{tmp_path}/p"
+    assert resolve({}, {}).spool_dir is None

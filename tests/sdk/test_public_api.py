@@ -42,7 +42,9 @@ def test_all_is_what_is_public() -> None:
     public = {
         name for name, value in vars(tailsight).items() if not name.startswith("_") and not inspect.ismodule(value)
     }
-    assert public | {"__version__"} == set(tailsight.__all__)
+    lazily = {"AsyncQueue"}
+    assert public - {"TYPE_CHECKING"} | lazily | {"__version__"} == set(tailsight.__all__)
+    assert all(hasattr(tailsight, name) for name in tailsight.__all__)
     assert set(testing.__all__) <= set(vars(testing))
 
 
@@ -63,7 +65,8 @@ def test_the_package_is_typed_and_its_modules_are_short() -> None:
         found = importlib.import_module(module.name)
         assert found.__doc__
         assert found.__file__
-        assert len(Path(found.__file__).read_text().splitlines()) < 400
+        if found.__file__.endswith(".py"):  # the native module is not
+            assert len(Path(found.__file__).read_text().splitlines()) < 400
 
 
 def test_the_attribute_keys_of_the_wire_contract_are_in_one_module() -> None:

@@ -3,6 +3,8 @@
 import contextlib
 import contextvars
 import random
+import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import tailsight
 from tailsight import attributes as keys
 from tailsight._ids import Ids
-from tailsight._sampling import MIN_OBSERVATIONS, RunningP99, TailSampler
+from tailsight._sampling import MIN_OBSERVATIONS, RunningP99, SlowRequests, TailSampler
 from tailsight._stats import counters
 from tailsight._trace import MAX_WAITING_SPANS
 from tailsight.testing import Capture, CapturedSpan, FakeClock, capture
@@ -208,6 +210,75 @@ def test_a_stage_that_ends_after_its_request_follows_the_decision(clock: FakeClo
         assert len(captured.spans) == spans
 
 
+def test_threads_that_decide_at_once_do_not_disturb_each_other(clock: FakeClock) -> None:
+    interval = sys.getswitchinterval()
+    sampler = TailSampler(0.5, lambda reason, kept: None)
+    raised: list[BaseException] = []
+
+    def decide(seed: int) -> None:
+        generator = random.Random(seed)
+        try:
+            for _ in range(30_000):
+                sampler.decide(
+                    trace_id=generator.getrandbits(128),
+                    name="r",
+                    duration_ns=int(generator.lognormvariate(14, 2)),
+                    failed=False,
+                )
+        except BaseException as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=decide, args=(seed,)) for seed in range(6)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert raised == []
+    assert counters.internal_errors == 0, "an error in a decision is caught there"
+    threshold_ns = sampler._slow._by_name["r"].threshold_ns
+    assert threshold_ns is not None
+    true = np.quantile(np.random.default_rng(1).lognormal(14, 2, 1_000_000), 0.99)
+    assert 0.5 * true <= threshold_ns <= 2 * true
+
+
+def test_a_table_that_changes_under_a_refresh_is_no_error() -> None:
+    running = RunningP99()
+
+    class Changing(dict[int, float]):
+        """Another thread comes in between any two steps."""
+
+        def get(self, key: int, default: Any = None) -> Any:
+            running._counts = type(self)({1: 1.0})
+            return super().get(key, default)
+
+        def items(self) -> Any:
+            for item in super().items():
+                self[len(self) + 10_000] = 1.0
+                yield item
+
+    running._counts = Changing()
+    for duration in range(3 * MIN_OBSERVATIONS):
+        running.add(duration * 1000)
+    assert running.threshold_ns is not None
+
+
+@pytest.mark.parametrize("deadline_ms", [10**400, -(10**400), float("nan"), float("inf"), 1e308, "x", None])
+def test_no_deadline_is_too_odd_for_a_decision(deadline_ms: object) -> None:
+    sampler = TailSampler(1.0, counters.decided)
+    decision = sampler.decide(trace_id=1, name="r", duration_ns=5, failed=False, deadline_ms=deadline_ms)
+    assert decision is not None
+
+
+def test_a_decision_in_the_past_of_its_begin_is_one() -> None:
+    sampler = TailSampler(1.0, counters.decided)
+    for _ in range(2 * MIN_OBSERVATIONS):
+        assert sampler.decide(trace_id=1, name="r", duration_ns=-5, failed=False) == (1.0, "rate")
+
+
 def test_the_options_switch_it_on(collector: Any) -> None:
     tailsight.configure(endpoint=collector.url, sample_rate=0.0)
     with tailsight.request("r"):
@@ -227,3 +298,33 @@ def test_the_options_switch_it_on(collector: Any) -> None:
     ]
     assert [(item.key, item.value.int_value) for item in said[keys.SENDER_KEPT].kvlist_value.values] == [("error", 1)]
     assert said[keys.SENDER_LAST].bool_value
+
+
+class TestDefects:
+    """Errors of ours, which the fixture above forbids elsewhere."""
+
+    def test_a_request_whose_decision_fails_is_kept(self, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*args: object) -> bool:
+            raise KeyError("a defect")
+
+        monkeypatch.setattr(SlowRequests, "is_slow", fail)
+        with sampling(clock, 0.0, RARE) as captured:
+            request(clock, 10)
+        assert entry(captured).attributes[keys.SAMPLING_REASON] == "undecided"
+        assert entry(captured).attributes[keys.SAMPLING_WEIGHT] == 1.0
+        assert len(captured.spans) == 2, "nothing is lost"
+        assert tailsight.stats().kept == {"undecided": 1}
+        assert counters.internal_errors == 1
+        counters.internal_errors = 0
+
+    def test_a_decision_that_cannot_be_counted_stands(self, clock: FakeClock) -> None:
+        def fail(*args: object) -> None:
+            raise ValueError("operation forbidden on released memoryview object")
+
+        ids = Ids()
+        ids.trace_id = lambda: RARE - 1
+        with capture(clock=clock, ids=ids, sampler=TailSampler(0.5, fail)) as captured:
+            request(clock, 10)
+        assert entry(captured).attributes[keys.SAMPLING_REASON] == "rate"
+        assert counters.internal_errors == 1
+        counters.internal_errors = 0

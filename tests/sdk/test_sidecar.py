@@ -22,6 +22,7 @@ from sdk.fake_collector import FakeCollector, Reply, attributes_of, fake_collect
 import tailsight
 from tailsight import _runtime, _sidecar, _sidecar_start
 from tailsight import attributes as keys
+from tailsight._options import resolve
 from tailsight._sidecar import Sidecar
 
 QUICK: dict[str, Any] = {"send_interval_s": 0.02, "retry_initial_s": 0.02, "retry_max_s": 0.05}
@@ -188,6 +189,21 @@ print([name for name in sys.modules if name.split(".")[0] in ("opentelemetry", "
     assert light.stdout == "[]\n"
 
 
+def test_what_the_sidecar_says_right_after_its_first_word_is_left_for_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "hasty.py"
+    script.write_text("import socket\nsocket.socket(fileno=0).send(b'ready\\n{\"level\": 30}\\n')\n")
+    monkeypatch.setattr(_sidecar_start, "MAIN", script)
+    file = _sidecar_start.make_rings(resolve({}))
+    try:
+        with _sidecar_start.start(resolve({}), file) as ours:
+            assert ours.recv(64) == b'{"level": 30}\n'
+    finally:
+        file.close()
+        file.path.unlink()
+
+
 def test_errors_of_the_sidecar_reach_the_services_log(
     collector: FakeCollector, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -294,6 +310,72 @@ def test_a_service_killed_before_its_sidecar_began_is_finished_by_the_next(
     assert (resource["service.name"], resource["team"], resource["process.pid"]) == ("victim", "search", process.pid)
 
 
+def test_another_tenants_rings_are_left_alone(collector: FakeCollector, tmp_path: Path) -> None:
+    with service(
+        collector,
+        """
+        from tailsight import _sidecar
+        def start(settings, file):
+            print(flush=True)
+            sys.stdin.readline()
+        _sidecar.start = start
+        with tailsight.request("r"):
+            pass
+        sys.stdin.readline()
+        """,
+        TAILSIGHT_HEADERS="x-tenant=alice",
+    ) as process:
+        line_of(process)
+    (left,) = (tmp_path / "run").glob("*.ring")
+    assert b"alice" not in left.read_bytes()
+    configure(collector, headers={"x-tenant": "bob"})
+    requests(1, "bobs")
+    assert tailsight.flush()
+    tailsight.shutdown()
+    assert {span.name for span in collector.spans} == {"bobs", "compute"}
+    configure(collector, headers={"x-tenant": "alice"})
+    requests(1, "alices")
+    assert eventually(lambda: any(span.name == "r" for span in collector.spans))
+    assert {r.headers["x-tenant"] for r in collector.received if any(span.name == "r" for span in r.spans)} == {"alice"}
+
+
+def test_what_is_left_behind_goes_on_in_its_senders_name(collector: FakeCollector, tmp_path: Path) -> None:
+    with service(
+        collector,
+        """
+        with tailsight.request("first"):
+            pass
+        tailsight.flush()
+        print(flush=True)
+        sys.stdin.readline()
+        for n in range(50):
+            with tailsight.request("r"):
+                pass
+        print(flush=True)
+        sys.stdin.readline()
+        """,
+    ) as process:
+        line_of(process)
+        (sidecar_pid,) = sidecars_of(process.pid)
+        os.kill(sidecar_pid, signal.SIGSTOP)
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        line_of(process)
+        process.kill()
+        os.kill(sidecar_pid, signal.SIGKILL)
+        process.wait()
+    (sender, first, _) = numbers(collector)[0]
+    collector.replies = [Reply(200), Reply(503)]  # the next one's own batch, then what it finds: to the spool
+    configure(collector)
+    requests(1, "next")
+    assert eventually(lambda: sum(span.name == "r" for span in collector.spans) >= 50)
+    assert eventually(lambda: any(who == sender and spans == 0 for who, _, spans in numbers(collector)))
+    theirs = [(number, spans) for who, number, spans in numbers(collector) if who == sender]
+    assert sorted({number for number, _ in theirs}) == list(range(first, first + 3))
+    tailsight.shutdown()
+
+
 def test_a_service_that_leaves_through_the_back_door_loses_nothing(collector: FakeCollector) -> None:
     with service(
         collector,
@@ -370,8 +452,8 @@ def test_ctrl_c_and_a_terminated_group_do_not_cost_spans(collector: FakeCollecto
         with tailsight.request("first"):
             pass
         tailsight.flush()
-        print(flush=True)
         try:
+            print(flush=True)
             sys.stdin.readline()
         except KeyboardInterrupt:
             with tailsight.request("last"):
@@ -411,7 +493,8 @@ def test_a_sidecar_that_was_killed_is_started_again_and_nothing_is_lost(
     }
     assert sidecars_of(os.getpid()) != [first]
     assert tailsight.stats().sent == 60
-    assert len({sender for sender, _, _ in numbers(collector)}) == 2, "numbers begin anew, so must the sender"
+    assert len({sender for sender, _, _ in numbers(collector)}) == 1, "it goes on in the same name"
+    assert [number for _, number, _ in numbers(collector)] == list(range(1, len(collector.received) + 1))
 
 
 def test_a_sidecar_that_keeps_dying_is_replaced_by_a_thread(
