@@ -16,12 +16,14 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # One stamp for each set of extras, so that `make demo` does not install linters.
-$(VENV)/.installed-all: pyproject.toml | $(BIN)/python
+NATIVE := $(wildcard sdk/native/*.[ch]) hatch_build.py
+
+$(VENV)/.installed-all: pyproject.toml $(NATIVE) | $(BIN)/python
 	@echo "Installing tailsight[all] into $(VENV) (a few minutes the first time: the embedded ClickHouse is large) …"
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[all]'
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-dev: pyproject.toml $(NATIVE) | $(BIN)/python
 	@echo "Installing tailsight[dev] into $(VENV) (a few minutes the first time: the embedded ClickHouse is large) …"
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ $(VENV)/.installed-all

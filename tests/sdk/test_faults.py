@@ -119,7 +119,7 @@ def test_no_internal_function_that_raises_reaches_the_application(
             try:
                 tailsight.configure(service="broken", **options)
                 # In a context of its own: where leaving a span fails, the span stays current.
-                assert contextvars.copy_context().run(application) == EXPECTED
+                assert contextvars.copy_context().run(application, 0.1) == EXPECTED
             except Exception as error:
                 broken.append(f"{getattr(place[0], '__name__', place[0])}.{place[1]}: {error!r}")
         tailsight.shutdown(timeout=0.05)

@@ -40,7 +40,7 @@ class InjectedError(Exception):
     pass
 
 
-def application() -> list[Any]:
+def application(flush_s: float = 2) -> list[Any]:
     """Use everything, and return what the application would see."""
     seen: list[Any] = []
 
@@ -85,7 +85,7 @@ def application() -> list[Any]:
         broken()
     with tailsight.extract({"traceparent": f"00-{1:032x}-{1:016x}-01"}) as context, tailsight.request(context=context):
         seen.append(type(tailsight.inject({})))
-    tailsight.flush(timeout=2)
+    tailsight.flush(timeout=flush_s)
     tailsight.stats()
     tailsight.shutdown(timeout=0.1)
     return seen

@@ -54,7 +54,12 @@ def make(root: Path, now: list[float]) -> Iterator[Any]:
     made: list[Spool] = []
 
     def spool(name: str = "me", url: str = URL, **options: Any) -> Spool:
-        known = {"limit_bytes": 1000, "memory_bytes": 300, "lowest_value_first": False, "now": lambda: now[0]}
+        known: dict[str, Any] = {
+            "limit_bytes": 1000,
+            "memory_bytes": 300,
+            "lowest_value_first": False,
+            "now": lambda: now[0],
+        }
         made.append(Spool(root, name, url, **(known | options)))
         return made[-1]
 
