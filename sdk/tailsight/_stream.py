@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 from opentelemetry.context import Context
 
 from . import attributes as keys
-from ._guard import caught
+from ._guard import caught, run_guarded
 from ._otel import attach, detach, get_current, reset
 from ._pace import BLOCK, Pace
 from ._signals import raise_if_host_signal
@@ -82,10 +82,10 @@ def generator(function: Callable[..., Any], new_span: NewSpan) -> Callable[..., 
                         item, context = steps.throw(inner, context, passed)
                 pace.turn()
         except StopIteration as stop:
-            steps.end(None, context, token)
+            run_guarded("ending a generator", functools.partial(steps.end, None, context, token))
             return stop.value
         except BaseException as exc:
-            steps.end(exc, context, token)
+            run_guarded("ending a generator", functools.partial(steps.end, exc, context, token))
             raise
 
     return wrapper
@@ -132,9 +132,9 @@ def async_generator(function: Callable[..., Any], new_span: NewSpan) -> Callable
                     step = inner.asend
                 pace.turn()
         except StopAsyncIteration:
-            steps.end(None, context, token)
+            run_guarded("ending a generator", functools.partial(steps.end, None, context, token))
         except BaseException as exc:
-            steps.end(exc, context, token)
+            run_guarded("ending a generator", functools.partial(steps.end, exc, context, token))
             raise
         finally:
             _open_streams.discard(inner)

@@ -13,7 +13,7 @@ from sdk.fake_collector import FakeCollector
 from sdk.test_guard import EXPECTED, InjectedError, application
 
 import tailsight
-from tailsight import _core, _propagate, _runtime, _span
+from tailsight import _core, _pace, _propagate, _runtime, _span, _stream
 from tailsight._recorder import current
 
 NOT_INTERNAL = {
@@ -46,7 +46,15 @@ ENTRANCES = {  # what the application itself calls: there is nothing of ours aro
     (_core.Core, "set"),
     (_propagate.RemoteContext, "__enter__"),
     (_propagate.RemoteContext, "__exit__"),
-    (_span, "new_span"),  # a few assignments, and the last resort
+    # A few assignments, each the last resort of what is around it.
+    (_span, "new_span"),
+    (_pace.Pace, "__init__"),
+    (_stream._Steps, "__init__"),
+    (_stream._Steps, "begin"),  # what it does beyond them has its own try
+    # They run the host's generator: what comes out of them is the host's.
+    (_stream._Steps, "throw"),
+    (_stream._Steps, "athrow"),
+    (_stream, "_first_asend"),
 }
 THE_SIDECARS = ("_sidecar", "_sidecar_start", "_sidecar_config", "_ring", "_folders")
 
