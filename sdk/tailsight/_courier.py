@@ -59,8 +59,7 @@ class Courier:
     def deliver(self, batch: Batch) -> None:
         """Send a batch; where that cannot be done now, keep it. In order: what waits goes first."""
         if self.away or self.spool:
-            self._keep(batch)
-            self.retry()
+            self._keep(batch)  # retry() sends it, when the rings know that it is kept
             return
         answer = self._post(batch.body)
         if answer is None:

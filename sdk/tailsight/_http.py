@@ -175,6 +175,7 @@ class _Socket:
     def __init__(self, wrapped: socket.socket, deadline: _Deadline) -> None:
         self._wrapped = wrapped
         self._deadline = deadline
+        self.close = wrapped.close
 
     def sendall(self, content: bytes) -> None:
         """Send everything."""
@@ -186,10 +187,6 @@ class _Socket:
     def makefile(self, mode: str) -> io.BufferedReader:  # noqa: ARG002  "rb" is all that http.client asks for
         """Return what an answer is read from. As with a socket, it stays open when the socket is closed."""
         return io.BufferedReader(_Incoming(self._wrapped, self._deadline))
-
-    def close(self) -> None:
-        """Close the socket."""
-        self._wrapped.close()
 
 
 class _Incoming(io.RawIOBase):

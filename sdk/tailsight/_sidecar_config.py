@@ -29,8 +29,15 @@ class Config:
         settings = {name: _plain(getattr(self.settings, name)) for name in names}
         content = {"pid": self.pid, "ring": str(self.ring), "settings": settings}
         if not secrets:
-            content["destination"] = destination_mark(self.settings.endpoint, self.settings.headers)
+            content["destination"] = destination_mark(*self.destination)
         return content
+
+    @property
+    def destination(self) -> tuple[str, Mapping[str, str]]:
+        """Where batches go, and as whose: the endpoint and the headers, or the file."""
+        if self.settings.transport == "file":
+            return self.settings.file, {}
+        return self.settings.endpoint, self.settings.headers
 
     def to_json(self) -> bytes:
         """Encode as one line."""

@@ -55,6 +55,7 @@ class Loop:
         collector: Collector | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._destination = config.destination
         settings = usable(config.settings, in_sidecar=True)
         config = Config(settings, pid=config.pid, ring=config.ring)
         self._config = config
@@ -209,11 +210,12 @@ class Loop:
 
     def _spool_for(self, sender_id: str) -> Spool:
         settings = self._settings
+        endpoint, headers = self._destination
         return Spool(
             spool_folder(settings.spool_dir),
             sender_id,
-            self._collector.url,
-            headers=settings.headers,
+            endpoint,
+            headers=headers,
             limit_bytes=settings.spool_bytes,
             memory_bytes=settings.buffer_bytes,
             lowest_value_first=settings.spool_policy == "lowest-value-first",
@@ -221,7 +223,7 @@ class Loop:
 
     def _is_for_us(self, mark: str) -> bool:
         """Tell whether what that service recorded goes where this one's goes, as the same tenant's."""
-        return same_destination(mark, self._settings.endpoint, self._settings.headers)
+        return same_destination(mark, *self._destination)
 
     def _counts(self) -> Counts:
         return counts_in(self._words, counters)

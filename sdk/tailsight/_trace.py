@@ -1,11 +1,13 @@
 """One trace's part in this process: the finished spans that wait for the request to end."""
 
+from collections import deque
+
 from opentelemetry.trace import TraceState
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from . import _record
 from ._guard import caught
-from ._recorder import Recorder
+from ._recorder import Recorder, discard
 from ._sampling import Decision
 from ._stats import DropReason, counters
 
@@ -29,6 +31,8 @@ class Trace:
 
     __slots__ = (
         "anchor_ns",
+        "decided",
+        "deciding",
         "decision",
         "ended",
         "entry_id",
@@ -63,7 +67,9 @@ class Trace:
         self.records = [] if flags & SAMPLED else None
         self.ended = self.failed = False
         self.decision: Decision | None = None
-        self.parked: list[tuple[bytes, int]] | None = None
+        self.decided = self.deciding = False
+        # Packed spans that wait for the decision; None where everything is kept.
+        self.parked: deque[tuple[bytes, int]] | None = None if recorder.sampler is None else deque()
         self.entry_id = 0
         self.entry_kind = _record.KIND_INTERNAL
         self.entry_is_remote = False
@@ -71,9 +77,11 @@ class Trace:
     def entry_ended(self, name: str, duration_ns: int, deadline_ms: object) -> None:
         """Take note that the entry span has ended: nothing waits any longer, and where a rate is set it is decided."""
         self.ended = True
-        if self.recorder.sampler is not None and self.decision is None and self.records is not None:
-            self._decide(name, duration_ns, deadline_ms)
-        self.hand_on()
+        try:
+            if self.recorder.sampler is not None and self.records is not None:
+                self._decide(name, duration_ns, deadline_ms)
+        finally:
+            self.hand_on()
 
     def hand_on(self) -> None:
         """Pack the finished spans and pass them on.
@@ -111,21 +119,23 @@ class Trace:
         self._pass_on(packed, 1)
 
     def _pass_on(self, packed: bytes, spans: int) -> None:
-        if self.recorder.sampler is None or self.decision is not None:
-            self.recorder.push(packed, spans)
-            return
         parked = self.parked
         if parked is None:
-            parked = self.parked = []
+            self.recorder.push(packed, spans)
+            return
         parked.append((packed, spans))
-        if sum(len(waiting) for waiting, _ in parked) > MAX_PARKED_BYTES:
+        if self.decided:
+            self._release(parked)
+        elif sum(len(waiting) for waiting, _ in parked.copy()) > MAX_PARKED_BYTES:
             self._decide("", 0, None, long=True)
 
     def _decide(self, name: str, duration_ns: int, deadline_ms: object, *, long: bool = False) -> None:
-        """Keep the request or drop it, once and for all."""
-        sampler = self.recorder.sampler
-        if sampler is None:
+        """Keep the request or drop it, once and for all. Several threads may come here."""
+        sampler, parked = self.recorder.sampler, self.parked
+        # No call between the two lines: CPython switches threads after calls, and only one may be the first.
+        if self.deciding or sampler is None or parked is None:
             return
+        self.deciding = True
         self.decision = sampler.decide(
             trace_id=self.trace_id,
             name=name,
@@ -134,12 +144,19 @@ class Trace:
             deadline_ms=deadline_ms,
             long=long,
         )
-        parked, self.parked = self.parked, None
         if self.decision is None:
             self.records = None
+        self.decided = True
+        self._release(parked)
+
+    def _release(self, parked: "deque[tuple[bytes, int]]") -> None:
+        """Pass on, or drop, what waited for the decision."""
+        push = discard if self.decision is None else self.recorder.push
+        try:
+            while True:
+                push(*parked.popleft())
+        except IndexError:
             return
-        for packed, spans in parked or ():
-            self.recorder.push(packed, spans)
 
     def _packed(self, batch: list[object]) -> bytes:
         return _record.dump(

@@ -20,6 +20,7 @@ from sdk.fake_collector import FakeCollector, Reply
 
 import tailsight
 from tailsight import _delivery, _http, _otlp, _parse, _runtime, _sender, _stream, _trace
+from tailsight._answer import Answer
 from tailsight._clock import ANCHOR_TOLERANCE_NS
 from tailsight._delivery import Delivery, RetryPolicy
 from tailsight._options import resolve
@@ -156,8 +157,10 @@ def test_a_retry_after_below_the_backoff_does_not_shorten_it(said: float | None)
     class Collector:
         url = "http://collector"
 
-        def post(self, body: bytes, *, timeout_s: float | None = None) -> _http.Answer:
-            return _http.Answer(503 if len(waits) < 2 else 200, said, b"")
+        def post(self, body: bytes, *, timeout_s: float | None = None) -> Answer:
+            if len(waits) < 2:
+                return Answer(status="503", accepted=False, retryable=True, retry_after_s=said)
+            return Answer(status="200", accepted=True)
 
         def close(self) -> None: ...
 

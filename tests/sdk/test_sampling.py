@@ -157,7 +157,9 @@ def test_the_running_p99_follows_a_service_that_became_slower() -> None:
 def test_weights_give_counts_and_quantiles_back(clock: FakeClock) -> None:
     generator = np.random.default_rng(5)
     durations = generator.lognormal(15, 0.8, 20_000).astype(int)
-    with sampling(clock, 0.05) as captured:
+    ids, draw = Ids(), random.Random(6)
+    ids.trace_id = lambda: draw.getrandbits(128)  # drawn anew each time, they would miss these bounds now and then
+    with capture(clock=clock, ids=ids, sampler=TailSampler(0.05, counters.decided)) as captured:
         for duration in durations:
             request(clock, int(duration))
     kept = captured.find(name="r")
