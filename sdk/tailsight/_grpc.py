@@ -1,6 +1,6 @@
 """One gRPC call to the collector, over a channel that is kept open. For the sidecar only, and only with grpcio there.
 
-A service never imports this: a child that is forked while grpcio works hangs, which was measured, and a service may fork
+A service never imports this: a child that is forked while grpcio works hangs (measured), and a service may fork
 (_collectors.py keeps it out). Messages are bytes here; grpcio has nothing to encode.
 """
 

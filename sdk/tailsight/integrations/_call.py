@@ -13,8 +13,8 @@ from opentelemetry.trace import StatusCode
 import tailsight
 from tailsight import Span, attributes
 
-from .._guard import caught
 from .. import attributes as keys
+from .._guard import caught
 
 
 def client_span(name: str | None = None) -> Span:

@@ -8,8 +8,8 @@ import grpc  # type: ignore[import-untyped]
 import tailsight
 from tailsight import attributes
 
-from .._guard import caught
 from .. import attributes as keys
+from .._guard import caught
 from ._call import Call, client_span
 
 Codec = Callable[[Any], Any] | None

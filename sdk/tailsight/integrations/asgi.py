@@ -5,8 +5,8 @@ from typing import Any
 
 import tailsight
 
-from .._guard import caught
 from .. import attributes as keys
+from .._guard import caught
 from ._call import Call
 from ._http import method_names, set_outcome, size
 
