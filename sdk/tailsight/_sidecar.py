@@ -17,14 +17,14 @@ from collections.abc import Callable
 
 from . import _record
 from ._backlog import Backlog
-from ._guard import caught, logger, run_guarded, warn_once
+from ._guard import caught, logger, warn_once
 from ._options import Settings
 from ._parse import waitable
 from ._ring import READER_SUFFIX, RingFile, RingWriter, Word
 from ._sampling import Reason
 from ._sender import Sender
 from ._shared_counts import read_to_the_end, stats_in, word_of_decision, word_of_drop
-from ._sidecar_start import CannotStart, close_inherited, is_at_its_end, make_rings, start
+from ._sidecar_start import CannotStart, close_inherited, is_at_its_end, make_rings, start, thread_for
 from ._stats import Counters, DropReason, Stats
 
 _LOOK_EVERY_NS = 1_000_000_000
@@ -127,8 +127,7 @@ class Sidecar:
     def close(self, timeout_s: float, *, wait: bool = True) -> None:
         """Let the sidecar send what is pending, for `timeout_s` seconds at most, and end.
 
-        What is left then goes to the spool, or is dropped and counted. The sidecar does that on its own: the end of the
-        service does not depend on it.
+        What is left then goes to the spool, or is dropped and counted. The sidecar does that on its own.
         """
         until = time.monotonic() + waitable(timeout_s)
         self._closing = True
@@ -223,7 +222,7 @@ class Sidecar:
 
     def _begin_launch(self) -> None:
         if self._launcher is None or not self._launcher.is_alive():
-            launcher = _thread("launch", self._launch)
+            launcher = thread_for("launch", self._launch)
             try:
                 launcher.start()
             except RuntimeError:  # no more threads, or the interpreter is on its way out: close() does it then
@@ -333,9 +332,9 @@ class Sidecar:
             self._writer.look_after()
         if file.words[Word.MESSAGES] != self._messages_seen:
             self._messages_seen = file.words[Word.MESSAGES]
-            _thread("log", self._listen_now).start()
+            thread_for("log", self._listen_now).start()
         elif self._is_gone():
-            _thread("launch", self._revive).start()
+            thread_for("launch", self._revive).start()
 
     def _is_gone(self) -> bool:
         """Tell whether the sidecar has ended. One that is only silent is stopped, or waits for a slow collector."""
@@ -392,10 +391,3 @@ class Sidecar:
                 logger.log(int(message["level"]), "%s (the sidecar)", message["message"])
             except Exception as error:  # half a line, or a log handler that raises
                 caught("reading what the sidecar says", error)
-
-
-def _thread(task: str, work: Callable[[], object]) -> threading.Thread:
-    """Make a thread of a moment."""
-    return threading.Thread(
-        target=run_guarded, args=(f"the sidecar's {task}", work), name=f"tailsight-{task}", daemon=True
-    )

@@ -7,10 +7,12 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ._folders import make_private, runtime_folder
+from ._guard import run_guarded
 from ._options import Settings
 from ._ring import RingFile
 from ._sidecar_config import READY, Config
@@ -145,3 +147,10 @@ def _last_words(process: "subprocess.Popen[bytes]") -> str:
     os.set_blocking(process.stderr.fileno(), False)
     lines = (process.stderr.read() or b"").decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else ""
+
+
+def thread_for(task: str, work: Callable[[], object]) -> threading.Thread:
+    """Make a thread of a moment."""
+    return threading.Thread(
+        target=run_guarded, args=(f"the sidecar's {task}", work), name=f"tailsight-{task}", daemon=True
+    )

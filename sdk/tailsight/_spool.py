@@ -12,19 +12,15 @@ import contextlib
 import errno
 import fcntl
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from ._batches import NORMAL
 from ._destination import destination_mark, same_destination
 from ._folders import check_private, is_own_file, make_private, read_own
 from ._guard import warn_once
-
-MAX_BATCH_BYTES = 64 * 1024 * 1024
-"""A file that is larger was not made by a sender."""
+from ._spool_files import ENDPOINT, MAX_BATCH_BYTES, Waiting, batches_in, is_older, since, write_file
 
 DISK_AGAIN_S = 10.0
 """How long a disk that failed is left alone."""
@@ -32,31 +28,12 @@ DISK_AGAIN_S = 10.0
 EXPIRE_AFTER_S = 7 * 24 * 3600.0
 """What nobody claimed for so long, because nobody sends there any more, is removed."""
 
-_NAME = re.compile(r"(\d{12})-(\d{1,12})-(high|normal)\.otlp")
 _LOCK = "lock"
-_ENDPOINT = "endpoint"
 _NEXT = "next"
 _MAX_MARK_BYTES = 8192
 _MAX_FOLDERS = 256  # held at once: each costs an open file
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NOT_NOW = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR})
-
-
-class Waiting(NamedTuple):
-    """A batch in the spool."""
-
-    folder: Path
-    number: int
-    spans: int
-    priority: str
-    size: int
-    own: bool  # False: another sender left it behind
-    body: bytes | None = None  # None: it is on disk
-
-    @property
-    def path(self) -> Path:
-        """Where it lies."""
-        return self.folder / f"{self.number:012d}-{self.spans}-{self.priority}.otlp"
 
 
 class Spool:
@@ -281,7 +258,7 @@ class Spool:
         assert batch.body is not None  # noqa: S101  from memory
         temporary = self._folder / _NEXT
         try:
-            _write_file(temporary, batch.body, durable=True)
+            write_file(temporary, batch.body, durable=True)
             temporary.replace(batch.path)
         except OSError:
             with contextlib.suppress(OSError):  # a part of it only takes room
@@ -296,7 +273,7 @@ class Spool:
             raise BlockingIOError(f"{self._folder} is locked by another sender")
         try:
             mark = destination_mark(self._endpoint, self._headers)
-            _write_file(self._folder / _ENDPOINT, mark.encode(errors="surrogateescape"))
+            write_file(self._folder / ENDPOINT, mark.encode(errors="surrogateescape"))
         except (OSError, ValueError) as error:
             self._discard(self._folder)
             raise error if isinstance(error, OSError) else OSError(str(error)) from error
@@ -327,13 +304,13 @@ class Spool:
                 if folder != self._folder and folder not in self._locks:
                     with contextlib.suppress(OSError):
                         check_private(folder)
-                        found.append((_since(folder), folder))
+                        found.append((since(folder), folder))
         return [folder for _, folder in sorted(found)]
 
     def _take_over_one(self, folder: Path) -> int:
         """Return how many batches of a folder wait here now."""
         if not self._is_ours(folder):
-            if _is_older(folder, self._unix_s() - EXPIRE_AFTER_S) and self._lock(folder):
+            if is_older(folder, self._unix_s() - EXPIRE_AFTER_S) and self._lock(folder):
                 self._discard(folder)
                 warn_once(
                     ("expired", self._root),
@@ -345,7 +322,7 @@ class Spool:
             return 0
         if not self._lock(folder):
             return 0
-        batches = sorted(_batches_in(folder), key=lambda waiting: waiting.number)
+        batches = sorted(batches_in(folder), key=lambda waiting: waiting.number)
         if not batches:
             self._discard(folder)
             return 0
@@ -359,7 +336,7 @@ class Spool:
 
     def _is_ours(self, folder: Path) -> bool:
         try:
-            mark = read_own(folder / _ENDPOINT, at_most_bytes=_MAX_MARK_BYTES).decode(errors="replace")
+            mark = read_own(folder / ENDPOINT, at_most_bytes=_MAX_MARK_BYTES).decode(errors="replace")
         except OSError:
             return False
         return same_destination(mark, self._endpoint, self._headers)
@@ -377,41 +354,3 @@ class Spool:
         fd = self._locks.pop(folder, None)
         if fd is not None:
             os.close(fd)
-
-
-def _write_file(path: Path, content: bytes, *, durable: bool = False) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-    try:
-        with open(fd, "wb", closefd=False) as file:
-            file.write(content)
-        if durable:
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _since(folder: Path) -> float:
-    """Return when a sender began to use its folder."""
-    try:
-        return (folder / _ENDPOINT).stat(follow_symlinks=False).st_mtime
-    except FileNotFoundError:
-        return folder.stat(follow_symlinks=False).st_mtime
-
-
-def _is_older(folder: Path, than_unix_s: float) -> bool:
-    """Tell whether all files of a folder, or itself where there is none, were last written to before."""
-    with os.scandir(folder) as entries:
-        written = [entry.stat(follow_symlinks=False).st_mtime for entry in entries]
-    return max(written, default=folder.stat(follow_symlinks=False).st_mtime) < than_unix_s
-
-
-def _batches_in(folder: Path) -> list[Waiting]:
-    found = []
-    for path in folder.iterdir():
-        match = _NAME.fullmatch(path.name)
-        if match:
-            status = path.stat(follow_symlinks=False)
-            if is_own_file(status) and status.st_size <= MAX_BATCH_BYTES:
-                number, spans = int(match[1]), int(match[2])
-                found.append(Waiting(folder, number, spans, match[3], status.st_size, own=False))
-    return found

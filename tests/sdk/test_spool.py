@@ -23,8 +23,8 @@ class Disk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.takes = 10**9
         self.error = errno.ENOSPC
-        self._write = _spool._write_file
-        monkeypatch.setattr(_spool, "_write_file", self.write)
+        self._write = _spool.write_file
+        monkeypatch.setattr(_spool, "write_file", self.write)
 
     def write(self, path: Path, content: bytes, *, durable: bool = False) -> None:
         if self.takes <= 0:
