@@ -40,7 +40,7 @@ _LOOK_AROUND_S = 30.0  # how often it looks for what other sidecars left behind
 _AFTER_THE_SERVICE_S = 10.0  # how long it goes on trying once the service is gone without a word
 _SETTLE_S = 0.000_2  # between reading a ring's head and its bytes, see _ring.py
 _LOCK_PATIENCE_S = 5.0
-_NICE = 5
+_NICE = 10
 
 
 class Loop:
@@ -297,8 +297,9 @@ def main(service: socket.socket) -> None:
     logger.propagate = False
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # so is what stops the service's group; see docs/sdk.md
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AttributeError):
         os.nice(_NICE)
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # it never pushes a running service off its core
     loop = Loop(config, file, service)
     loop._report()
     handler.ready()
