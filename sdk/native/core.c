@@ -93,7 +93,7 @@ static struct {
 
 /* Names of methods and the like, interned. */
 static struct {
-    PyObject *enter_specially, *enter_first, *exit_again, *close, *was_recorded, *leave, *set_cleaned;
+    PyObject *enter_specially, *enter_first, *exit_again, *close, *was_recorded, *leave, *set_cleaned, *pack_and_pass_on;
     PyObject *get, *old_value, *name, *nothing;
     PyObject *entering, *leaving, *setting; /* what caught() says */
     PyObject *zero, *one;
@@ -502,7 +502,7 @@ hand_on_plainly(PyObject *trace)
     if (all == NULL || fresh == NULL) {
         goto end;
     }
-    /* From here on nothing is allocated that is collected. */
+    /* From here on nothing is allocated that is collected, until the list is exchanged. */
     PyObject *records = slot(trace, bound.records);
     status = 0;
     if (records == NULL || !PyList_CheckExact(records)) {
@@ -516,13 +516,24 @@ hand_on_plainly(PyObject *trace)
     PyObject *placeholder = PyTuple_GET_ITEM(all, 6);
     PyTuple_SET_ITEM(all, 6, Py_NewRef(records));
     Py_DECREF(placeholder);
+    put(place(trace, bound.records), Py_NewRef(fresh)); /* before: packing may run Python code, by way of an audit hook */
+    status = -1;
     packed = dumps(NULL, all);
-    if (packed == NULL) {
-        PyErr_Clear();
+    if (packed == NULL) { /* Python packs what can be packed; then the error goes its way, if it is not that */
+        PyObject *kind, *error, *traceback;
+        PyErr_Fetch(&kind, &error, &traceback);
+        PyObject *done = PyObject_CallMethodOneArg(trace, names.pack_and_pass_on, PyTuple_GET_ITEM(all, 6));
+        Py_XDECREF(done);
+        if (done == NULL || PyErr_GivenExceptionMatches(kind, PyExc_ValueError)) {
+            Py_XDECREF(kind);
+            Py_XDECREF(error);
+            Py_XDECREF(traceback);
+            status = done == NULL ? -1 : 1;
+        } else {
+            PyErr_Restore(kind, error, traceback);
+        }
         goto end;
     }
-    put(place(trace, bound.records), Py_NewRef(fresh));
-    status = -1;
     PyObject *count = PyLong_FromSsize_t(spans);
     if (count != NULL) {
         PyObject *arguments[] = {NULL, packed, count};
@@ -716,7 +727,8 @@ static inline int
 needs_no_cleaning(PyObject *value, PyObject *trace)
 {
     return PyLong_CheckExact(value) || PyFloat_CheckExact(value) || PyBool_Check(value)
-           || (PyUnicode_CheckExact(value) && PyUnicode_GET_LENGTH(value) <= limit(slot(trace, bound.max_text)));
+           || (PyUnicode_CheckExact(value) && IS_READY(value)
+               && PyUnicode_GET_LENGTH(value) <= limit(slot(trace, bound.max_text)));
 }
 
 static PyObject *
@@ -968,6 +980,7 @@ intern_names(void)
         {"_enter_first", &names.enter_first},
         {"_exit_again", &names.exit_again},
         {"_close", &names.close},
+        {"_pack_and_pass_on", &names.pack_and_pass_on},
         {"_was_recorded", &names.was_recorded},
         {"_leave", &names.leave},
         {"_set_cleaned", &names.set_cleaned},

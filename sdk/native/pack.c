@@ -99,7 +99,7 @@ put_text(Writer *w, PyObject *text)
     if (written_before(w, text)) {
         return 0;
     }
-    if (PyUnicode_IS_ASCII(text)) {
+    if (IS_READY(text) && PyUnicode_IS_ASCII(text)) {
         Py_ssize_t size = PyUnicode_GET_LENGTH(text);
         const char *bytes = (const char *)PyUnicode_1BYTE_DATA(text);
         if (size > 255) {
@@ -124,12 +124,52 @@ put_text(Writer *w, PyObject *text)
     return status;
 }
 
+/* Write 2**63 <= number < 2**128, which trace ids are: 1, 0 if it is none, or -1 with an exception.
+   PyMarshal_WriteObjectToString would raise an audit event, and so run Python code in the midst of packing. */
+static int
+put_up_to_128_bits(Writer *w, PyObject *number)
+{
+    PyObject *shift = PyLong_FromLong(64);
+    PyObject *upper = shift == NULL ? NULL : PyNumber_Rshift(number, shift);
+    Py_XDECREF(shift);
+    if (upper == NULL) {
+        return -1;
+    }
+    unsigned long long high = PyLong_AsUnsignedLongLong(upper);
+    Py_DECREF(upper);
+    if (high == (unsigned long long)-1 && PyErr_Occurred()) { /* negative, or longer */
+        PyErr_Clear();
+        return 0;
+    }
+    unsigned long long low = PyLong_AsUnsignedLongLongMask(number);
+    if (reserve(w, 5 + 2 * 9) < 0) {
+        return -1;
+    }
+    unsigned char all[2 * 9];
+    uint32_t digits = 0;
+    while (high != 0 || low != 0) {
+        all[2 * digits] = (unsigned char)low;
+        all[2 * digits + 1] = (unsigned char)(low >> 8 & 0x7f);
+        low = low >> 15 | high << 49;
+        high >>= 15;
+        digits++;
+    }
+    put_head(w, 'l', digits);
+    memcpy(w->at, all, 2 * (size_t)digits);
+    w->at += 2 * (size_t)digits;
+    return 1;
+}
+
 static int
 put_int(Writer *w, PyObject *number)
 {
     int overflow;
     long long value = PyLong_AsLongLongAndOverflow(number, &overflow);
     if (overflow) { /* more than 64 bits: trace ids */
+        int written = put_up_to_128_bits(w, number);
+        if (written != 0) {
+            return written < 0 ? -1 : 0;
+        }
         PyObject *bytes = PyMarshal_WriteObjectToString(number, 2);
         if (bytes == NULL) {
             return -1;

@@ -149,7 +149,10 @@ def request(
 
 
 if NATIVE and native is not None:  # the plain ones are made in C
-    stage, request = native.bind_factories(Span, stage, request)
+    try:
+        stage, request = native.bind_factories(Span, stage, request)
+    except Exception as error:  # this module was loaded a second time: those in Python make the same spans
+        caught("binding stage() and request()", error)
 
 
 def _prepared(context: Context | None, intended_start: object, deadline_ms: object) -> Prepared:

@@ -95,8 +95,10 @@ class Trace:
             return
         fresh: list[object] = []  # before: making a list may collect garbage, and so run a finalizer
         batch, self.records = self.records, fresh
-        if not batch:
-            return
+        if batch:
+            self._pack_and_pass_on(batch)
+
+    def _pack_and_pass_on(self, batch: list[object]) -> None:
         try:
             packed = self._packed(batch)
         except Exception as error:
