@@ -1150,10 +1150,44 @@ bind_factories(PyObject *Py_UNUSED(module), PyObject *arguments)
     return Py_BuildValue("NN", made_stage, made_request);
 }
 
+PyDoc_STRVAR(leave_step_doc,
+             "leave_step($module, stamps, now, token, /)\n--\n\n"
+             "Append now() to the list, take what is current, and make current again what was before the token. Return "
+             "what was current. For generators: an item costs this, and becoming current again.");
+
+static PyObject *
+leave_step(PyObject *Py_UNUSED(module), PyObject *const *arguments, Py_ssize_t count)
+{
+    if (count != 3 || !PyList_CheckExact(arguments[0]) || bound.variable == NULL) {
+        PyErr_SetString(PyExc_TypeError, "leave_step() takes a list, a clock and a token, once bind() had a ContextVar");
+        return NULL;
+    }
+    PyObject *stamp = read_clock(arguments[1]);
+    if (stamp == NULL) {
+        return NULL;
+    }
+    int status = PyList_Append(arguments[0], stamp);
+    Py_DECREF(stamp);
+    PyObject *here = NULL;
+    if (status < 0 || PyContextVar_Get(bound.variable, NULL, &here) < 0) {
+        return NULL;
+    }
+    if (here == NULL) { /* OpenTelemetry's has a default */
+        PyErr_SetString(PyExc_LookupError, "nothing is current");
+        return NULL;
+    }
+    if (PyContextVar_Reset(bound.variable, arguments[2]) < 0) {
+        Py_DECREF(here);
+        return NULL;
+    }
+    return here;
+}
+
 static PyMethodDef module_methods[] = {
     {"bind", (PyCFunction)(void (*)(void))bind, METH_VARARGS | METH_KEYWORDS, bind_doc},
     {"bind_factories", bind_factories, METH_VARARGS, factories_doc},
     {"dumps", dumps, METH_O, DUMPS_DOC},
+    {"leave_step", (PyCFunction)(void (*)(void))leave_step, METH_FASTCALL, leave_step_doc},
     {NULL, NULL, 0, NULL},
 };
 

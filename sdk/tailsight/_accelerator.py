@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar, cast
 F = TypeVar("F", bound=Callable[..., Any])
 G = TypeVar("G", bound=Callable[..., Any])
 
-BUILD = "56c8076c632c"
+BUILD = "dc62b6c8b326"
 """The beginning of the SHA-256 of sdk/native/*.[ch]: a module that was compiled from others is not used."""
 
 
@@ -25,6 +25,9 @@ class Native(Protocol):
 
     def bind_factories(self, span: type[Any], stage: F, request: G, /) -> tuple[F, G]:
         """Return a stage() and a request() that make the plain spans themselves, and leave the rest to these."""
+
+    def leave_step(self, stamps: list[int], now: Callable[[], int], token: Any, /) -> Any:
+        """Append now() to the list, and reset the token of OpenTelemetry's ContextVar. Return what was current."""
 
     def dumps(self, value: object, /) -> bytes:
         """Do as marshal.dumps() does."""

@@ -231,3 +231,6 @@ else:
 
 NATIVE = Core is not PureCore
 """Whether the hot path is the C one."""
+
+leave_step = native.leave_step if NATIVE and native is not None and hasattr(get_current, "__self__") else None
+"""What a generator does after each step, in one call; None where Python does it."""

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 from opentelemetry.context import Context
 
 from . import attributes as keys
+from ._core import leave_step
 from ._guard import caught, run_guarded
 from ._otel import attach, detach, get_current, reset
 from ._pace import BLOCK, Pace
@@ -56,7 +57,8 @@ def generator(function: Callable[..., Any], new_span: NewSpan) -> Callable[..., 
                 return (yield from inner)
         pace = steps.pace
         # Local names: CPython finds them faster.
-        step, stamp, now, enter, inside, leave = inner.send, pace.fresh.append, steps.now, attach, get_current, reset
+        step, now, enter, inside, leave, at_once = inner.send, steps.now, attach, get_current, reset, leave_step
+        fresh, stamp = pace.fresh, pace.fresh.append
         token = sent = None
         passed: list[BaseException] = []  # popped when it is used: kept here, one would form a cycle with this frame
         try:
@@ -68,9 +70,13 @@ def generator(function: Callable[..., Any], new_span: NewSpan) -> Callable[..., 
                         caught("entering a generator's step", error)
                     item = step(sent)
                     try:
-                        stamp(now())
-                        context = inside()  # not only the span: a `with stage()` around the yield comes back
-                        leave(token)  # type: ignore[arg-type]  # None only after an error, which is caught
+                        # What is current now is not only the span: a `with stage()` around the yield comes back.
+                        if at_once is not None:
+                            context = at_once(fresh, now, token)
+                        else:
+                            stamp(now())
+                            context = inside()
+                            leave(token)  # type: ignore[arg-type]  # None only after an error, which is caught
                     except Exception as error:
                         steps.failed(error)
                     while True:
@@ -102,7 +108,7 @@ def async_generator(function: Callable[..., Any], new_span: NewSpan) -> Callable
         recorded = context is not None
         pace = steps.pace
         step: Callable[[Any], Any] = functools.partial(_first_asend, inner)
-        stamp, now = pace.fresh.append, steps.now
+        fresh, stamp, now, at_once = pace.fresh, pace.fresh.append, steps.now, leave_step
         token = sent = None
         passed: list[BaseException] = []  # popped when it is used: kept here, one would form a cycle with this frame
         _open_streams.add(inner)
@@ -117,9 +123,12 @@ def async_generator(function: Callable[..., Any], new_span: NewSpan) -> Callable
                     item = await step(sent)
                     if recorded:
                         try:
-                            stamp(now())
-                            context = get_current()  # not only the span: a `with stage()` around the yield comes back
-                            reset(token)  # type: ignore[arg-type]  # None only after an error, which is caught
+                            if at_once is not None:
+                                context = at_once(fresh, now, token)
+                            else:
+                                stamp(now())
+                                context = get_current()
+                                reset(token)  # type: ignore[arg-type]  # None only after an error, which is caught
                         except Exception as error:
                             steps.failed(error)
                     while True:

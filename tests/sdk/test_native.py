@@ -52,7 +52,17 @@ REQUIRED = bool(os.environ.get("TAILSIGHT_TEST_REQUIRE_NATIVE"))
 
 # Set in the environment of the run below, so that it does not start another one.
 INNER = "TESTS_OF_THE_OTHER_HOT_PATH"
-HOT_PATH_TESTS = ("stage", "guard", "signals", "hardening", "generators", "opentelemetry", "propagation", "process")
+HOT_PATH_TESTS = (
+    "stage",
+    "guard",
+    "signals",
+    "hardening",
+    "generators",
+    "streams",
+    "opentelemetry",
+    "propagation",
+    "process",
+)
 
 
 # --- which one is used ----------------------------------------------------------------------------------------------
@@ -1011,3 +1021,56 @@ def test_a_hundred_thousand_stages_leave_nothing_in_memory() -> None:
         measure_growth()
     """
     assert python(script) == "True True True True"
+
+
+# --- a generator's step -------------------------------------------------------------------------------------------------
+
+
+@native_only
+def test_leaving_a_step_stamps_resets_and_returns_what_was_current() -> None:
+    leave_step = _core.leave_step
+    assert leave_step is not None
+    before, inside, around = get_current(), set_value("inside", 1), set_value("around", 2)
+    stamps: list[int] = []
+    token = _core.attach(inside)
+    _core.attach(around)  # a `with stage()` that is still open when the generator yields
+    assert leave_step(stamps, time.perf_counter_ns, token) is around
+    assert get_current() is before
+    assert len(stamps) == 1
+    assert 0 <= time.perf_counter_ns() - stamps[0] < 60 * 10**9
+    clock = iter([7, 8])
+    leave_step(stamps, clock.__next__, _core.attach(inside))
+    assert stamps[1] == 7
+
+
+@native_only
+def test_leaving_a_step_fails_as_python_does() -> None:
+    leave_step = _core.leave_step
+    assert leave_step is not None
+    elsewhere = contextvars.copy_context().run(_core.attach, set_value("elsewhere", 1))
+    before = get_current()
+    with pytest.raises(ValueError, match="different Context"):
+        leave_step([], time.perf_counter_ns, elsewhere)
+    for wrong in ((), ([],), ((), time.perf_counter_ns, elsewhere), ([], time.perf_counter_ns, None)):
+        with pytest.raises(TypeError):
+            leave_step(*wrong)
+    with pytest.raises(ZeroDivisionError):
+        leave_step([], lambda: 1 // 0, elsewhere)
+    assert get_current() is before
+
+
+@native_only
+def test_leaving_steps_leaks_nothing() -> None:
+    leave_step = _core.leave_step
+    assert leave_step is not None
+    inside, stamps = set_value("inside", 1), [0]
+
+    def steps() -> None:
+        for _ in range(1000):
+            leave_step(stamps, time.perf_counter_ns, _core.attach(inside))
+            stamps.clear()
+
+    steps()
+    references = sys.getrefcount(inside)
+    steps()
+    assert sys.getrefcount(inside) == references
