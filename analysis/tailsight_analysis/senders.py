@@ -276,9 +276,7 @@ def _device(host: str, senders: tuple[Sender, ...]) -> Device:
 
     return Device(
         host=host,
-        senders=tuple(
-            sorted(senders, key=lambda each: (-each.lost, -each.outstanding, -each.last_heard_ns, each.sender))
-        ),
+        senders=tuple(sorted(senders, key=_worst_first)),
         **{field.name: total(field.name) for field in fields(Account)},
     )
 

@@ -55,7 +55,6 @@ class Word(IntEnum):
     MAGIC = 0
     FORMAT = 1
     PYTHON = 2  # marshal's format differs between Python versions
-    PID = 3
     RING_BYTES = 4
     # Written by the service.
     FLUSH_WANTED = 8  # counts calls of flush()
@@ -71,7 +70,6 @@ class Word(IntEnum):
     FAILURES = 69
     INTERNAL_ERRORS = 70
     SPOOLED_BYTES = 71
-    SPOOLED_SPANS = 72
     MESSAGES = 73  # lines that it has for the service's log
     DROPPED_THERE = 80
     # The sender, as of the last commit: whoever reads these rings next goes on with its numbers and counts.
@@ -121,7 +119,7 @@ class RingFile:
             path.unlink(missing_ok=True)
             raise
         words = file.words
-        words[Word.FORMAT], words[Word.PYTHON], words[Word.PID] = FORMAT, python, os.getpid()
+        words[Word.FORMAT], words[Word.PYTHON] = FORMAT, python
         words[Word.RING_BYTES] = size
         words[Word.MAGIC] = MAGIC
         return file

@@ -237,7 +237,6 @@ class Loop:
         words[Word.FAILURES] = counters.failures
         words[Word.INTERNAL_ERRORS] = counters.internal_errors
         words[Word.SPOOLED_BYTES] = self._spool.bytes
-        words[Word.SPOOLED_SPANS] = self._spool.spans
         for index, reason in enumerate(DropReason):
             words[Word.DROPPED_THERE + index] = counters.dropped.get(reason, 0)
 

@@ -33,13 +33,15 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        """Keep a request and accept it."""
+        """Keep a request with spans and accept it. Metrics do not belong into a file of traces: 404 says so."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         assert isinstance(self.server, _Sink)  # noqa: S101 - only _Sink makes us
-        self.server.bodies.append(body)
-        self.send_response(200)
+        traces = self.path == "/v1/traces"
+        if traces:
+            self.server.bodies.append(body)
+        self.send_response(200 if traces else 404)
         self.send_header("Content-Type", "application/x-protobuf")
         self.send_header("Content-Length", "0")
         self.end_headers()
