@@ -16,6 +16,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,9 +26,11 @@ import uvicorn
 from starlette.applications import Starlette
 
 from tailsight_collector.errors import SettingsError
+from tailsight_collector.intake import Counts, Intake
 from tailsight_collector.line import Line
-from tailsight_collector.otlp_http import Counts, OtlpReceiver
+from tailsight_collector.otlp_http import OtlpHttp
 from tailsight_collector.settings import CollectorSettings
+from tailsight_collector.signals import METRICS, TRACES
 from tailsight_collector.sql_port import SqlPort
 from tailsight_storage import ChdbDsn, Store, open_store
 
@@ -36,6 +39,7 @@ log = logging.getLogger(__name__)
 DRAIN_TIMEOUT_S = 20.0
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
+DECODERS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +76,11 @@ class Collector:
             max_bytes=settings.max_metrics_journal_bytes,
         )
         self._sql_port: SqlPort | None = None
-        self._receiver = OtlpReceiver(
-            self._traces.journal,
-            self._metrics.journal,
-            max_request_bytes=settings.max_request_bytes,
-            health=self._health,
-        )
+        self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="tailsight-decode")
+        self._intakes = [
+            Intake(signal, line.journal, self._decoders, max_request_bytes=settings.max_request_bytes)
+            for signal, line in ((TRACES, self._traces), (METRICS, self._metrics))
+        ]
 
     def start(self) -> None:
         """Open the journals and the store; raises JournalError or StorageError."""
@@ -93,7 +96,7 @@ class Collector:
 
     def close(self) -> None:
         """Give everything back; what is acknowledged is in the store or in the journals."""
-        self._receiver.close()
+        self._decoders.shutdown(wait=True, cancel_futures=True)
         self._traces.stop_taking()
         self._metrics.stop_taking()
         if self._sql_port:
@@ -108,7 +111,7 @@ class Collector:
         """Listen until `stop` is set; raises SettingsError where an address cannot be bound."""
         settings = self._settings
         sockets = [_listen(settings.host, settings.http_port, "--http-port")]
-        servers = [_server(self._receiver.app())]
+        servers = [_server(OtlpHttp(*self._intakes, health=self._health).app())]
         if self._sql_port:
             sockets.append(_listen(settings.host, settings.sql_port, "--sql-port"))
             servers.append(_server(self._sql_port.app()))
@@ -127,6 +130,7 @@ class Collector:
 
     def _health(self) -> dict[str, object]:
         lines = (self._traces, self._metrics)
+        spans, points = (intake.counts for intake in self._intakes)
         failure = next((line.failure for line in lines if line.failure), "")
         degraded = any(line.is_degraded for line in lines)
         return {
@@ -136,9 +140,9 @@ class Collector:
             "pid": os.getpid(),
             "uptime_s": round((time.time_ns() - self._started_ns) / 1e9, 1),
             "store": str(self._settings.store_dsn),
-            "received": _received(self._receiver.traces, "spans"),
+            "received": _received(spans, "spans"),
             **self._traces.health(),
-            "metrics": {"received": _received(self._receiver.metrics, "points"), **self._metrics.health()},
+            "metrics": {"received": _received(points, "points"), **self._metrics.health()},
         }
 
 

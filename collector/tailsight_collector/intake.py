@@ -1,0 +1,67 @@
+"""One signal's way from a request's bytes into its journal, whatever protocol brought them.
+
+What is written down is the message as it was understood, encoded again: duplicated fields, odd wire types and unknown
+fields would be read by the database in another way than by the check, and the client must be told what really happens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from tailsight_collector.journal import Journal
+from tailsight_collector.records import encode_record
+from tailsight_collector.signals import Signal
+
+T = TypeVar("T")
+
+# Above this, decoding would hold up everybody else on the event loop.
+INLINE_BYTES = 256 * 1024
+
+
+@dataclass(slots=True)
+class Counts:
+    """What came in of one signal since the start: spans of traces, data points of metrics.
+
+    `refused_requests` counts by HTTP status; what came by gRPC counts under the status that stands for its code.
+    """
+
+    requests: int = 0
+    accepted: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    refused_requests: Counter[int] = field(default_factory=Counter)
+
+
+class Intake:
+    """Takes requests of one signal: decoded and checked, in the journal, synced; then they may be acknowledged."""
+
+    def __init__(self, signal: Signal, journal: Journal, threads: Executor, *, max_request_bytes: int) -> None:
+        self.signal = signal
+        self.counts = Counts()
+        self.max_request_bytes = max_request_bytes
+        self._journal = journal
+        self._threads = threads
+
+    async def take(self, body: bytes, encoding: str) -> bytes:
+        """Take a request's unpacked body and return the answer's, in the same encoding.
+
+        Raises BadRequestError where it cannot be decoded, JournalError or OSError where it cannot be written down now.
+        """
+        received = await self.maybe_elsewhere(len(body), lambda: self.signal.decode(body, encoding))
+        answer = self.signal.success(received.outcome, encoding)
+        if received.outcome.is_worth_storing:
+            record = encode_record(received.encoded, received.received_ns)
+            await asyncio.wrap_future(self._journal.append(record))
+        self.counts.accepted += received.outcome.total - received.outcome.rejected.total()
+        self.counts.rejected.update(received.outcome.rejected)
+        return answer
+
+    async def maybe_elsewhere(self, size: int, work: Callable[[], T]) -> T:
+        """Do small work here and large work in a thread of the receivers' own."""
+        if size <= INLINE_BYTES:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
