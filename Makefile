@@ -16,7 +16,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # One stamp for each set of extras, so that `make demo` does not install linters.
-NATIVE := $(wildcard sdk/native/*.[ch]) hatch_build.py
+NATIVE := $(wildcard sdk/native/*.[ch] storage/native/*.[ch]) hatch_build.py
 
 $(VENV)/.installed-all: pyproject.toml $(NATIVE) | $(BIN)/python
 	@echo "Installing tailsight[all] into $(VENV) (a few minutes the first time: the embedded ClickHouse is large) …"

@@ -50,7 +50,18 @@ def _unwrapped(value: Any) -> AttributeValue:
     return {key: _unwrapped(item) for key, item in value.items()}
 
 
-# --- OTLP's AnyValue (opentelemetry/proto/common/v1/common.proto), for what is nested too deeply for columns ---
+# --- OTLP's AnyValue (opentelemetry/proto/common/v1/common.proto), for what is nested too deeply for columns, and for
+# --- the few attributes that our own decoder asks for
+
+
+def attributes_of(message: bytes, number: int) -> dict[str, AttributeValue]:
+    """Return the attributes of an encoded message, which are its fields of that number; a key's first value counts."""
+    found: dict[str, AttributeValue] = {}
+    for field, content in _fields(message):
+        if field == number:
+            pair = dict(_fields(content))
+            found.setdefault(pair.get(1, b"").decode(), _any_value(pair.get(2, b"")))
+    return found
 
 
 def _array(encoded: bytes) -> list[Any]:

@@ -1,0 +1,433 @@
+#include "columns.h"
+
+#include "text.h"
+
+static Slice
+literal(const char *text)
+{
+    return (Slice){(const uint8_t *)text, (const uint8_t *)text + strlen(text)};
+}
+
+static const char *const TYPE_NAMES[VALUE_TYPES] = {"unset", "string", "bool", "int", "double", "array", "kvlist", "bytes"};
+static const char *const REASON_NAMES[REASONS] = {
+    "",
+    "trace_id_length",
+    "trace_id_zero",
+    "span_id_length",
+    "span_id_zero",
+    "parent_span_id_length",
+    "end_before_start",
+    "before_2000",
+    "in_the_future",
+};
+
+/* --- maps --- */
+
+/* Append a value as String: its length is known when it is written. */
+static bool
+put_value(Buffer *out, const Value *value)
+{
+    if (value->type == STRING) {
+        put_string(out, value->bytes);
+        return true;
+    }
+    size_t begin = out->used;
+    put_u8(out, 0);
+    if (!put_value_text(out, value)) {
+        return false;
+    }
+    size_t length = out->used - begin - 1;
+    if (length < 0x80) {
+        if (!out->is_full) {
+            out->data[begin] = (uint8_t)length;
+        }
+        return true;
+    }
+    uint8_t head[10];
+    size_t head_bytes = 0;
+    for (size_t left = length; left; left >>= 7) {
+        head[head_bytes++] = (uint8_t)(left > 0x7F ? left | 0x80 : left);
+    }
+    if (reserve(out, head_bytes - 1) != NULL) {
+        memmove(out->data + begin + head_bytes, out->data + begin + 1, length);
+        memcpy(out->data + begin, head, head_bytes);
+        out->used += head_bytes - 1;
+    }
+    return true;
+}
+
+/* Put the attributes of a message, which are its fields of a number, into a map and the map of their types. */
+static bool
+put_attributes(Map *map, Map *types, Slice message, uint32_t number)
+{
+    Fields f = {.left = message};
+    while (next_field(&f) && f.number <= number) {
+        if (f.number != number) {
+            continue;
+        }
+        Pair pair;
+        if (f.wire != BYTES || !read_pair(f.bytes, &pair) || !put_value(&map->values, &pair.value)) {
+            return false;
+        }
+        put_text(&map->keys, pair.key);
+        map->pairs++;
+        if (types != NULL && pair.value.type != STRING) {
+            put_text(&types->keys, pair.key);
+            put_text(&types->types, literal(TYPE_NAMES[pair.value.type]));
+            types->pairs++;
+        }
+    }
+    put_u64(&map->offsets, map->pairs);
+    if (types != NULL) {
+        put_u64(&types->offsets, types->pairs);
+    }
+    return !f.is_wrong;
+}
+
+static void
+put_pairs(Map *map, const Pairs *pairs)
+{
+    put(&map->keys.rows, pairs->keys.data, pairs->keys.used);
+    put(map->has_types ? &map->types.rows : &map->values, pairs->values.data, pairs->values.used);
+    map->pairs += pairs->pairs;
+    put_u64(&map->offsets, map->pairs);
+}
+
+/* Take the last row of a map out again, for repetition. */
+static void
+take_last(Map *map, Pairs *pairs, uint64_t pairs_before, size_t values_before)
+{
+    Buffer *values = map->has_types ? &map->types.rows : &map->values;
+    size_t keys_before = pairs_before * sizeof(uint32_t);
+    pairs->pairs = map->pairs - pairs_before;
+    pairs->keys.used = pairs->values.used = 0;
+    if (!map->keys.rows.is_full && !values->is_full) {
+        put(&pairs->keys, map->keys.rows.data + keys_before, map->keys.rows.used - keys_before);
+        put(&pairs->values, values->data + values_before, values->used - values_before);
+        map->keys.rows.used = keys_before;
+        values->used = values_before;
+        map->offsets.used -= sizeof(uint64_t);
+    }
+    map->pairs = pairs_before;
+}
+
+static void
+start_map(Map *map, bool has_types)
+{
+    map->has_types = has_types;
+    map->pairs = 0;
+    map->offsets.used = map->values.used = 0;
+    start_dictionary(&map->keys);
+    if (has_types) {
+        start_dictionary(&map->types);
+    }
+}
+
+static void
+drop_map(Map *map)
+{
+    drop(&map->offsets);
+    drop_dictionary(&map->keys);
+    drop(&map->values);
+    drop_dictionary(&map->types);
+}
+
+static bool
+is_map_full(const Map *map)
+{
+    return map->offsets.is_full || map->keys.is_full || map->keys.rows.is_full || map->values.is_full ||
+           map->types.is_full || map->types.rows.is_full;
+}
+
+static size_t
+size_of_map(const Map *map)
+{
+    return map->offsets.used + map->keys.texts.used + map->keys.rows.used + map->values.used + map->types.rows.used;
+}
+
+/* --- rows --- */
+
+bool
+set_resource(Columns *c, Slice message)
+{
+    uint64_t pairs = c->resource.pairs, typed = c->resource_types.pairs;
+    size_t values = c->resource.values.used, types = c->resource_types.types.rows.used;
+    if (!put_attributes(&c->resource, &c->resource_types, message, 1)) {
+        return false;
+    }
+    take_last(&c->resource, &c->of_resource, pairs, values);
+    take_last(&c->resource_types, &c->of_resource_types, typed, types);
+    return true;
+}
+
+bool
+set_scope(Columns *c, const Scope *scope)
+{
+    uint64_t pairs = c->scope_attributes.pairs;
+    size_t values = c->scope_attributes.values.used;
+    if (!put_attributes(&c->scope_attributes, NULL, scope->message, 3)) {
+        return false;
+    }
+    take_last(&c->scope_attributes, &c->of_scope, pairs, values);
+    c->scope_name_number = text_number(&c->scope_name, scope->name);
+    c->scope_version_number = text_number(&c->scope_version, scope->version);
+    return true;
+}
+
+static bool
+put_event(Columns *c, Slice message)
+{
+    Fields f = {.left = message};
+    uint64_t time_ns = 0;
+    Slice name = {message.end, message.end};
+    while (next_field(&f) && f.number <= 2) {
+        if (f.number == 1) {
+            time_ns = f.value;
+        } else {
+            name = f.bytes;
+        }
+    }
+    put_u64(&c->event_time, time_ns);
+    put_text(&c->event_name, name);
+    c->events++;
+    return !f.is_wrong && put_attributes(&c->event_attributes, &c->event_types, message, 3);
+}
+
+/* A link whose ids are wrong cannot be followed: they become zeros. */
+static void
+put_id(Buffer *out, Slice id, size_t length)
+{
+    static const uint8_t zeros[16];
+    put(out, length_of(id) == length ? id.at : zeros, length);
+}
+
+static bool
+put_link(Columns *c, Slice message)
+{
+    Fields f = {.left = message};
+    Slice trace_id = {message.end, message.end}, span_id = trace_id;
+    while (next_field(&f) && f.number <= 2) {
+        if (f.number == 1) {
+            trace_id = f.bytes;
+        } else {
+            span_id = f.bytes;
+        }
+    }
+    put_id(&c->link_trace_id, trace_id, 16);
+    put_id(&c->link_span_id, span_id, 8);
+    c->links++;
+    return !f.is_wrong && put_attributes(&c->link_attributes, &c->link_types, message, 4);
+}
+
+bool
+put_span(Columns *c, const Span *span, uint64_t received_ns, enum Reason reason)
+{
+    put_u64(&c->received_at, received_ns);
+    put_number(&c->reason, reason == STORED ? 0 : text_number(&c->reason, literal(REASON_NAMES[reason])));
+    put_string(&c->trace_id, span->trace_id);
+    put_string(&c->span_id, span->span_id);
+    put_string(&c->parent_span_id, span->parent_span_id);
+    put_u64(&c->start, span->start_ns);
+    put_u64(&c->end, span->end_ns);
+    put_string(&c->name, span->name);
+    put_u32(&c->kind, (uint32_t)span->kind);
+    put_u32(&c->status_code, (uint32_t)span->status_code);
+    put_string(&c->status_message, span->status_message);
+    put_string(&c->trace_state, span->trace_state);
+    put_pairs(&c->resource, &c->of_resource);
+    put_pairs(&c->resource_types, &c->of_resource_types);
+    put_number(&c->scope_name, c->scope_name_number);
+    put_number(&c->scope_version, c->scope_version_number);
+    put_pairs(&c->scope_attributes, &c->of_scope);
+    c->rows++;
+    if (!put_attributes(&c->attributes, &c->attribute_types, span->message, 9)) {
+        return false;
+    }
+    if (span->has_events || span->has_links) {
+        Fields f = {.left = span->message};
+        while (next_field(&f) && f.number <= 13) {
+            if ((f.number == 11 && !put_event(c, f.bytes)) || (f.number == 13 && !put_link(c, f.bytes))) {
+                return false;
+            }
+        }
+    }
+    put_u64(&c->event_ends, c->events);
+    put_u64(&c->link_ends, c->links);
+    return true;
+}
+
+/* --- the block --- */
+
+/* Everything that is a Buffer, a Dictionary or a Map of the columns. */
+#define BUFFERS(DO)                                                                                                        \
+    DO(received_at) DO(trace_id) DO(span_id) DO(parent_span_id) DO(start) DO(end) DO(name) DO(kind) DO(status_code)        \
+    DO(status_message) DO(trace_state) DO(event_ends) DO(event_time) DO(link_ends) DO(link_trace_id) DO(link_span_id)
+#define DICTIONARIES(DO) DO(reason) DO(scope_name) DO(scope_version) DO(event_name)
+#define MAPS(DO)                                                                                                           \
+    DO(attributes, false) DO(attribute_types, true) DO(resource, false) DO(resource_types, true)                           \
+    DO(scope_attributes, false) DO(event_attributes, false) DO(event_types, true) DO(link_attributes, false)               \
+    DO(link_types, true)
+
+void
+start_columns(Columns *c)
+{
+    c->rows = 0;
+    c->events = c->links = 0;
+#define START(name) c->name.used = 0;
+    BUFFERS(START)
+#undef START
+#define START(name) start_dictionary(&c->name);
+    DICTIONARIES(START)
+#undef START
+#define START(name, has_types) start_map(&c->name, has_types);
+    MAPS(START)
+#undef START
+}
+
+void
+drop_columns(Columns *c)
+{
+#define DROP(name) drop(&c->name);
+    BUFFERS(DROP)
+#undef DROP
+#define DROP(name) drop_dictionary(&c->name);
+    DICTIONARIES(DROP)
+#undef DROP
+#define DROP(name, has_types) drop_map(&c->name);
+    MAPS(DROP)
+#undef DROP
+    Pairs *const repeated[] = {&c->of_resource, &c->of_resource_types, &c->of_scope};
+    for (size_t i = 0; i < sizeof repeated / sizeof *repeated; i++) {
+        drop(&repeated[i]->keys);
+        drop(&repeated[i]->values);
+    }
+}
+
+bool
+is_out_of_memory(const Columns *c)
+{
+    bool is_full = c->of_resource.keys.is_full || c->of_resource.values.is_full || c->of_resource_types.keys.is_full ||
+                   c->of_resource_types.values.is_full || c->of_scope.keys.is_full || c->of_scope.values.is_full;
+#define ASK(name) is_full |= c->name.is_full;
+    BUFFERS(ASK)
+#undef ASK
+#define ASK(name) is_full |= c->name.is_full || c->name.rows.is_full;
+    DICTIONARIES(ASK)
+#undef ASK
+#define ASK(name, has_types) is_full |= is_map_full(&c->name);
+    MAPS(ASK)
+#undef ASK
+    return is_full;
+}
+
+size_t
+size_of_columns(const Columns *c)
+{
+    size_t size = 0;
+#define ADD(name) size += c->name.used;
+    BUFFERS(ADD)
+#undef ADD
+#define ADD(name) size += c->name.texts.used + c->name.rows.used;
+    DICTIONARIES(ADD)
+#undef ADD
+#define ADD(name, has_types) size += size_of_map(&c->name);
+    MAPS(ADD)
+#undef ADD
+    return size;
+}
+
+#define LOW_CARDINALITY "LowCardinality(String)"
+#define MAP_OF_TEXTS "Map(" LOW_CARDINALITY ", String)"
+#define MAP_OF_TYPES "Map(" LOW_CARDINALITY ", " LOW_CARDINALITY ")"
+enum { COLUMNS = 27, DICTIONARY_VERSION = 1 };
+
+static void
+put_head(Buffer *out, const char *name, const char *type)
+{
+    put_string(out, literal(name));
+    put_string(out, literal(type));
+}
+
+static void
+put_buffer(Buffer *out, const char *name, const char *type, const Buffer *data)
+{
+    put_head(out, name, type);
+    put(out, data->data, data->used);
+}
+
+/* A dictionary, or an array of one where `ends` says where each row's part ends. */
+static void
+put_dictionary_column(Buffer *out, const char *name, const Dictionary *d, const Buffer *ends)
+{
+    put_head(out, name, ends ? "Array(" LOW_CARDINALITY ")" : LOW_CARDINALITY);
+    put_u64(out, DICTIONARY_VERSION);
+    if (ends) {
+        put(out, ends->data, ends->used);
+    }
+    put_dictionary(out, d);
+}
+
+static void
+put_map_column(Buffer *out, const char *name, const Map *map, const Buffer *ends)
+{
+    if (ends) {
+        put_head(out, name, map->has_types ? "Array(" MAP_OF_TYPES ")" : "Array(" MAP_OF_TEXTS ")");
+    } else {
+        put_head(out, name, map->has_types ? MAP_OF_TYPES : MAP_OF_TEXTS);
+    }
+    put_u64(out, DICTIONARY_VERSION);
+    if (map->has_types) {
+        put_u64(out, DICTIONARY_VERSION);
+    }
+    if (ends) {
+        put(out, ends->data, ends->used);
+    }
+    put(out, map->offsets.data, map->offsets.used);
+    put_dictionary(out, &map->keys);
+    if (map->has_types) {
+        put_dictionary(out, &map->types);
+    } else {
+        put(out, map->values.data, map->values.used);
+    }
+}
+
+static void
+put_array(Buffer *out, const char *name, const char *type, const Buffer *data, const Buffer *ends)
+{
+    put_buffer(out, name, type, ends);
+    put(out, data->data, data->used);
+}
+
+void
+put_block(Buffer *out, const Columns *c)
+{
+    put_varint(out, COLUMNS);
+    put_varint(out, c->rows);
+    put_buffer(out, "received_at", "DateTime64(9, 'UTC')", &c->received_at);
+    put_dictionary_column(out, "reason", &c->reason, NULL);
+    put_buffer(out, "trace_id", "String", &c->trace_id);
+    put_buffer(out, "span_id", "String", &c->span_id);
+    put_buffer(out, "parent_span_id", "String", &c->parent_span_id);
+    put_buffer(out, "start_time_unix_nano", "UInt64", &c->start);
+    put_buffer(out, "end_time_unix_nano", "UInt64", &c->end);
+    put_buffer(out, "name", "String", &c->name);
+    put_buffer(out, "kind", "Int32", &c->kind);
+    put_buffer(out, "status_code", "Int32", &c->status_code);
+    put_buffer(out, "status_message", "String", &c->status_message);
+    put_buffer(out, "trace_state", "String", &c->trace_state);
+    put_map_column(out, "attributes", &c->attributes, NULL);
+    put_map_column(out, "attribute_types", &c->attribute_types, NULL);
+    put_map_column(out, "resource", &c->resource, NULL);
+    put_map_column(out, "resource_types", &c->resource_types, NULL);
+    put_dictionary_column(out, "scope_name", &c->scope_name, NULL);
+    put_dictionary_column(out, "scope_version", &c->scope_version, NULL);
+    put_map_column(out, "scope_attributes", &c->scope_attributes, NULL);
+    put_array(out, "events.time", "Array(DateTime64(9, 'UTC'))", &c->event_time, &c->event_ends);
+    put_dictionary_column(out, "events.name", &c->event_name, &c->event_ends);
+    put_map_column(out, "events.attributes", &c->event_attributes, &c->event_ends);
+    put_map_column(out, "events.attribute_types", &c->event_types, &c->event_ends);
+    put_array(out, "links.trace_id", "Array(FixedString(16))", &c->link_trace_id, &c->link_ends);
+    put_array(out, "links.span_id", "Array(FixedString(8))", &c->link_span_id, &c->link_ends);
+    put_map_column(out, "links.attributes", &c->link_attributes, &c->link_ends);
+    put_map_column(out, "links.attribute_types", &c->link_types, &c->link_ends);
+}
