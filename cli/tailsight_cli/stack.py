@@ -15,8 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tailsight_cli.guarding import OWN_NAME, OWN_TOKEN_ENV, own_token
 from tailsight_cli.processes import Child, Event, ProcessError
-from tailsight_collector.settings import DEFAULT_HOST, DEFAULT_HTTP_PORT, DEFAULT_SQL_PORT
+from tailsight_collector.exposure import is_loopback
+from tailsight_collector.settings import DEFAULT_GRPC_PORT, DEFAULT_HOST, DEFAULT_HTTP_PORT, DEFAULT_SQL_PORT
+from tailsight_collector.tokens import TOKENS_ENV
 from tailsight_dashboard.launch import DEFAULT_PORT
 from tailsight_storage import STORE_ENV
 
@@ -33,6 +36,7 @@ class Ports:
 
     host: str = DEFAULT_HOST
     http: int = DEFAULT_HTTP_PORT
+    grpc: int = DEFAULT_GRPC_PORT
     sql: int = DEFAULT_SQL_PORT
     dashboard: int = DEFAULT_PORT
 
@@ -46,20 +50,31 @@ class Stack:
         *,
         data: Path | None,
         store: str | None = None,
+        tokens: Path | None = None,
+        insecure: bool = False,
         on_words: Callable[[str, str], None] | None = None,
     ) -> None:
         self._ports = ports
         self._on_words = on_words
-        self._arguments = ["--host", ports.host, "--http-port", str(ports.http), "--sql-port", str(ports.sql)]
+        self._arguments = ["--host", ports.host, "--http-port", str(ports.http), "--grpc-port", str(ports.grpc)]
+        self._arguments += ["--sql-port", str(ports.sql)]
         if data is not None:
             self._arguments += ["--data", str(data)]
         self._written_store = store or ""
         if store is not None:
             self._arguments += ["--store", store]
+        self._secret, self._own_token = own_token() if tokens is not None else ("", "")
+        if tokens is not None:
+            self._arguments += ["--tokens", str(tokens)]
+        if insecure:
+            self._arguments.append("--insecure")
+        self._dashboard_host = dashboard_host(ports.host, insecure=insecure)
+        self._first_words: list[tuple[str, str]] = []
         self._cleanup = ExitStack()
         self._children: list[Child] = []
         self.events: queue.Queue[Event] = queue.Queue()
         self.otlp_url = ""
+        self.grpc_target = ""
         self.store = ""
         self.dashboard_url = ""
 
@@ -69,8 +84,13 @@ class Stack:
             facts = self._first_facts(collector)
             # with a server behind it the collector has no SQL port: readers ask that server
             self.otlp_url, self.store = str(facts["otlp_url"]), str(facts["store"]) or self._written_store
+            if self._secret and facts["store"]:
+                self.store = self.store.replace("://", f"://{OWN_NAME}:{self._secret}@", 1)
+            self.grpc_target = str(facts["grpc_target"])
             _await_answer(f"{self.otlp_url}/healthz", collector)
             self._cleanup = cleanup.pop_all()
+        for name, line in self._first_words:  # it runs, so they are no error: a warning, say
+            self._forward(name, line)
         return self
 
     def __exit__(
@@ -82,7 +102,7 @@ class Stack:
 
     def start_dashboard(self) -> None:
         """Start the dashboard over this stack's store, and return when it answers."""
-        host, port = self._ports.host, self._ports.dashboard
+        host, port = self._dashboard_host, self._ports.dashboard
         arguments = ["dashboard", "--host", host, "--port", str(port)]
         child = self._child("dashboard", "tailsight_cli.main", arguments, self.store, self._cleanup)
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -93,7 +113,10 @@ class Stack:
         """Return when everything that was acknowledged so far can be queried; raises ProcessError if it takes long."""
         deadline = time.monotonic() + LOAD_PATIENCE_S
         while True:
-            with urllib.request.urlopen(f"{self.otlp_url}/healthz", timeout=LOAD_PATIENCE_S) as answer:  # noqa: S310
+            request = urllib.request.Request(f"{self.otlp_url}/healthz")  # noqa: S310  http, and our own child
+            if self._secret:
+                request.add_header("Authorization", f"Bearer {self._secret}")
+            with urllib.request.urlopen(request, timeout=LOAD_PATIENCE_S) as answer:  # noqa: S310
                 health: dict[str, Any] = loads(answer.read())
             if not health["journal"]["bytes"]:
                 return
@@ -117,7 +140,7 @@ class Stack:
             self.events,
             on_words=lambda line: self._forward(name, line),
             stop_patience_s=STOP_PATIENCE_S,
-            environment=_environment(store),
+            environment=_environment(store, self._own_token),
         )
         cleanup.callback(child.stop)
         self._children.append(child)
@@ -125,7 +148,9 @@ class Stack:
 
     def _forward(self, name: str, line: str) -> None:
         """Pass a child's words on once it runs: what it says before that becomes our own error."""
-        if self._on_words is not None and self.otlp_url:
+        if not self.otlp_url:
+            self._first_words.append((name, line))
+        elif self._on_words is not None:
             self._on_words(name, line)
 
     def _first_facts(self, child: Child) -> dict[str, Any]:
@@ -138,10 +163,19 @@ class Stack:
         return event.facts
 
 
-def _environment(store: str) -> dict[str, str]:
-    """Give a child this stack's store, if any, in place of what TAILSIGHT_STORE names for others."""
-    others = {name: value for name, value in os.environ.items() if name != STORE_ENV}
-    return others | ({STORE_ENV: store} if store else {})
+def dashboard_host(host: str, *, insecure: bool) -> str:
+    """Return where the dashboard listens: who reaches it reads everything, and is asked for nothing."""
+    return host if insecure or is_loopback(host) else DEFAULT_HOST
+
+
+def _environment(store: str, own_token: str) -> dict[str, str]:
+    """Give a child this stack's store and token, if any, in place of what the variables say to others.
+
+    Never on a command line: everybody on the machine can read that.
+    """
+    own = {STORE_ENV: store, OWN_TOKEN_ENV: own_token}
+    others = {name: value for name, value in os.environ.items() if name not in own and name != TOKENS_ENV}
+    return others | {name: value for name, value in own.items() if value}
 
 
 def _await_answer(url: str, child: Child) -> None:

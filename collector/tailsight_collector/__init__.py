@@ -1,6 +1,7 @@
 """The collector: receives OTLP, makes it safe on the disk, and loads it into the store exactly once."""
 
 from tailsight_collector.errors import (
+    AccessError,
     BadRequestError,
     CollectorError,
     JournalError,
@@ -11,8 +12,11 @@ from tailsight_collector.errors import (
 )
 from tailsight_collector.server import Addresses, Collector, run
 from tailsight_collector.settings import CollectorSettings
+from tailsight_collector.tls import Tls
+from tailsight_collector.tokens import Token
 
 __all__ = [
+    "AccessError",
     "Addresses",
     "BadRequestError",
     "Collector",
@@ -22,6 +26,8 @@ __all__ = [
     "JournalFullError",
     "RefusedQueryError",
     "SettingsError",
+    "Tls",
+    "Token",
     "UnreadableFileError",
     "run",
 ]

@@ -1,8 +1,8 @@
 """Which spans of a request cannot be stored? The answer that a client gets as `partial_success`.
 
-The store asks the same question in SQL (`tailsight_rejection` in 0007_views.sql) when it sorts spans into `spans` and
-`rejected_spans`; a test holds the two together. No Python object is made per attribute: that would cost more than all
-the rest of the collector.
+The store asks the same question (in C, or in SQL: `tailsight_rejection` in 0007_views.sql) when it sorts spans into
+`spans` and `rejected_spans`; a test holds them together. No Python object is made per attribute: that would cost more
+than all the rest of the collector.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 
 from tailsight_collector.errors import BadRequestError
+from tailsight_storage import batch_of, scan
 
 YEAR_2000_NS = 946_684_800 * 10**9
 DAY_NS = 86_400 * 10**9
@@ -39,12 +41,14 @@ REASONS = {
 class Checked:
     """How many spans a request holds, and how many of them are rejected for which reason.
 
-    `is_report`: a batch without spans carries its sender's number and counters.
+    `is_report`: a batch without spans carries its sender's number and counters. `batch`: the sender and the number of
+    the one numbered batch that it is; None where it is none.
     """
 
     spans: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     is_report: bool = False
+    batch: tuple[str, int] | None = None
 
     @property
     def message(self) -> str:
@@ -65,6 +69,17 @@ class Checked:
         return self.spans > 0 or self.is_report
 
 
+def look(body: bytes, received_ns: int) -> Checked | None:
+    """Check a request without decoding it; None where it is odd, or the C module is not here. Raises as `check`."""
+    found = scan(body, received_ns)
+    if found is None:
+        return None
+    if found.unfolded_bytes > MAX_UNFOLDED_BYTES:
+        raise _unfolds_too_far()
+    rejected = Counter({reason: count for reason, count in zip(REASONS, found.rejected, strict=True) if count})
+    return Checked(found.spans, rejected, found.is_report, found.batch)
+
+
 def check(request: ExportTraceServiceRequest, received_ns: int) -> Checked:
     """Count the spans of a request and those that will be rejected.
 
@@ -74,20 +89,18 @@ def check(request: ExportTraceServiceRequest, received_ns: int) -> Checked:
     checked = Checked()
     unfolded_bytes = 0
     latest_ns = received_ns + DAY_NS
+    numbered: list[InstrumentationScope] = []
     for resource_spans in request.resource_spans:
         resource_bytes = resource_spans.resource.ByteSize()
         for scope_spans in resource_spans.scope_spans:
             spans = scope_spans.spans
             unfolded_bytes += len(spans) * (resource_bytes + scope_spans.scope.ByteSize())
             if unfolded_bytes > MAX_UNFOLDED_BYTES:
-                raise BadRequestError(
-                    f"resource and scope attributes unfold to more than {MAX_UNFOLDED_BYTES} bytes over all spans; "
-                    "send fewer spans at once, or smaller resource attributes",
-                    413,
-                )
+                raise _unfolds_too_far()
             checked.spans += len(spans)
-            if not spans:
-                checked.is_report |= any(pair.key == BATCH_NUMBER for pair in scope_spans.scope.attributes)
+            if any(pair.key == BATCH_NUMBER for pair in scope_spans.scope.attributes):
+                checked.is_report |= not spans
+                numbered.append(scope_spans.scope)
             for span in spans:
                 start_ns = span.start_time_unix_nano
                 end_ns = span.end_time_unix_nano
@@ -103,7 +116,17 @@ def check(request: ExportTraceServiceRequest, received_ns: int) -> Checked:
                 ):
                     reason = rejection(trace_id, span_id, span.parent_span_id, start_ns, end_ns, received_ns)
                     checked.rejected[reason] += 1
+    if len(numbered) == 1:
+        checked.batch = batch_of(numbered[0].SerializeToString())
     return checked
+
+
+def _unfolds_too_far() -> BadRequestError:
+    return BadRequestError(
+        f"resource and scope attributes unfold to more than {MAX_UNFOLDED_BYTES} bytes over all spans; "
+        "send fewer spans at once, or smaller resource attributes",
+        413,
+    )
 
 
 def rejection(

@@ -5,12 +5,19 @@ CollectorError
 ├── BadRequestError     a client sent something that cannot be decoded: an answer of 4xx, never worth a retry
 ├── JournalError        the journal cannot be used at all
 │   └── JournalFullError    it holds as much as it may: clients keep their data and try again
+├── AccessError         a client may not do this, or not now
+│   ├── UnauthenticatedError  it has not shown a valid token
+│   ├── ForbiddenError        its token is for something else
+│   └── RateLimitError        its token's limits are used up for now
+├── BusyError           there is too much at hand already: clients keep their data and try again
 ├── RefusedQueryError   the SQL port does not run this statement
 └── UnreadableFileError a file that was to be imported cannot be read
     └── UnknownFormatError   it is of no kind that is known here: not a trace file at all
 """
 
 from __future__ import annotations
+
+import math
 
 
 class CollectorError(Exception):
@@ -35,6 +42,41 @@ class JournalError(CollectorError):
 
 class JournalFullError(JournalError):
     """The journal holds as much as it may; clients keep their data and try again later."""
+
+
+class AccessError(CollectorError):
+    """A client may not do this, or not now. `status` is the HTTP status of the answer. The text never holds a token."""
+
+    status = 403
+
+
+class UnauthenticatedError(AccessError):
+    """A client has not shown a valid token."""
+
+    status = 401
+
+
+class ForbiddenError(AccessError):
+    """A client's token is valid, and for something else."""
+
+
+class RateLimitError(AccessError):
+    """A client has used up its token's limits; `retry_after_s` seconds later it may go on."""
+
+    status = 429
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+    @property
+    def retry_after_whole_s(self) -> int:
+        """The same in whole seconds, as HTTP has it: at least one."""
+        return max(1, math.ceil(self.retry_after_s))
+
+
+class BusyError(CollectorError):
+    """There is too much at hand already; clients keep their data and try again later."""
 
 
 class RefusedQueryError(CollectorError):

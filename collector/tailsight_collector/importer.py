@@ -12,7 +12,7 @@ import json
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -72,7 +72,15 @@ class Target(Protocol):
 class CollectorTarget:
     """A running collector, over OTLP/HTTP."""
 
-    def __init__(self, endpoint: str, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        sleep: Callable[[float], None] = time.sleep,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """`headers` are further ones, with a token, say."""
+        self._headers = {**(headers or {}), "Content-Type": PROTOBUF}
         self._url = endpoint.rstrip("/").removesuffix("/v1/traces") + "/v1/traces"
         self._endpoint = endpoint
         self._sleep = sleep
@@ -86,7 +94,7 @@ class CollectorTarget:
     def _post(self, client: httpx.Client, body: bytes) -> None:
         for attempt in range(SEND_ATTEMPTS):
             try:
-                answer = client.post(self._url, content=body, headers={"Content-Type": PROTOBUF})
+                answer = client.post(self._url, content=body, headers=self._headers)
             except httpx.HTTPError as error:
                 raise CollectorError(
                     f"collector {self._endpoint} does not answer: {error}; start one with `tailsight up`, "
@@ -95,6 +103,11 @@ class CollectorTarget:
             if answer.status_code == 200:
                 ExportTraceServiceResponse.FromString(answer.content)  # an answer of something else raises
                 return
+            if answer.status_code in (401, 403):
+                raise CollectorError(
+                    f"{self._endpoint} asks for a token that may send (status {answer.status_code}): set "
+                    "OTEL_EXPORTER_OTLP_HEADERS='Authorization=Bearer%20TOKEN'; `tailsight token create` makes one"
+                )
             if answer.status_code not in _RETRYABLE or attempt == SEND_ATTEMPTS - 1:
                 raise CollectorError(
                     f"{self._endpoint} refused a request with status {answer.status_code}; "

@@ -13,6 +13,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from tailsight_collector.durations import ACKNOWLEDGEMENT_BOUNDS_S, Durations
 from tailsight_collector.journal import Journal
 from tailsight_collector.records import encode_record
 from tailsight_collector.signals import Signal
@@ -28,12 +29,23 @@ class Counts:
     """What came in of one signal since the start: spans of traces, data points of metrics.
 
     `refused_requests` counts by HTTP status; what came by gRPC counts under the status that stands for its code.
+    `answers` counts by protocol and status, and `received_bytes` by protocol.
     """
 
     requests: int = 0
     accepted: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     refused_requests: Counter[int] = field(default_factory=Counter)
+    answers: Counter[tuple[str, int]] = field(default_factory=Counter)
+    received_bytes: Counter[str] = field(default_factory=Counter)
+    acknowledgements: Durations = field(default_factory=lambda: Durations(ACKNOWLEDGEMENT_BOUNDS_S))
+
+    def answer(self, protocol: str, status: int, size_bytes: int, took_s: float) -> None:
+        """Count a request that was answered: how large it was on the wire, and how long that took, if it was taken."""
+        self.answers[protocol, status] += 1
+        self.received_bytes[protocol] += size_bytes
+        if status == 200:
+            self.acknowledgements.observe(took_s)
 
 
 class Intake:

@@ -7,6 +7,10 @@ loader. Names:
     journal/20261122T071104.123456789-1f3a9c0e.open     being written; after a crash its whole records are kept
     journal/20261122T071104.123456789-1f3a9c0e.otlp     closed: its content never changes, its name is the load token
     journal/quarantine/…                                refused by the database, with its error beside it
+
+A segment that the database has confirmed may be needed once more while what the database wrote is not on the disk
+itself: it is told with `confirm`, and deleted with `forget` (power_cut.py). Every name that is made, changed or removed
+is synced with its folder.
 """
 
 from __future__ import annotations
@@ -17,14 +21,14 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tailsight_collector.errors import JournalError, JournalFullError
-from tailsight_collector.records import whole_records
+from tailsight_collector.records import pieces
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +41,14 @@ _CLOSE_AGAIN_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A closed segment. `token` is its name without suffix: the database's deduplication token."""
+    """A closed segment. `token` is its name without suffix: the database's deduplication token.
+
+    `born_s` is when its first record came, by the monotonic clock.
+    """
 
     path: Path
+    size_bytes: int = 0
+    born_s: float = field(default_factory=time.monotonic)
 
     @property
     def token(self) -> str:
@@ -75,6 +84,7 @@ class Journal:
         self._batch: list[_Pending] = []  # what is being written
         self._pending_bytes = 0
         self._stored_bytes = 0  # closed segments that are not loaded, and the open one
+        self._kept_bytes = 0  # segments that are loaded, and kept until the database's parts are safe
         self._stopping = False
         self._file: _OpenSegment | None = None
         self._unclosed: list[_OpenSegment] = []  # finishing them failed; it is tried again
@@ -88,13 +98,13 @@ class Journal:
         Raises JournalError where the folder cannot be written or another collector uses it.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock_fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            make_folder(self.folder)
+            self._lock_fd = os.open(self.folder / "lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for path in sorted(self.folder.glob(f"*{OPEN_SUFFIX}")):
                 _recover(path)
-            segments = [Segment(path) for path in sorted(self.folder.glob(f"*{CLOSED_SUFFIX}"))]
-            self._stored_bytes = sum(segment.path.stat().st_size for segment in segments)
+            segments = [_left_over(path) for path in sorted(self.folder.glob(f"*{CLOSED_SUFFIX}"))]
+            self._stored_bytes = sum(segment.size_bytes for segment in segments)
         except BlockingIOError:
             raise JournalError(
                 f"journal {self.folder} is in use by another collector; stop that one or give another --data"
@@ -119,8 +129,9 @@ class Journal:
                 raise JournalError("the collector is shutting down")
             if self.failure:
                 raise JournalError(f"the journal has failed: {self.failure}")
-            if self._stored_bytes + self._pending_bytes + len(record) > self._max_bytes:
-                raise JournalFullError(f"the journal holds {self._stored_bytes} bytes, of {self._max_bytes} at most")
+            held_bytes = self._stored_bytes + self._kept_bytes
+            if held_bytes + self._pending_bytes + len(record) > self._max_bytes:
+                raise JournalFullError(f"the journal holds {held_bytes} bytes, of {self._max_bytes} at most")
             if self._pending and self._pending_bytes + len(record) > MAX_WAITING_BYTES:
                 raise JournalFullError(f"{self._pending_bytes} bytes wait for the disk")
             self._pending.append(_Pending(record, done))
@@ -128,17 +139,54 @@ class Journal:
             self._changed.notify()
         return done
 
-    def forget(self, segment: Segment) -> None:
-        """Delete a segment whose rows the database has confirmed."""
-        size = segment.path.stat().st_size
-        segment.path.unlink()
+    def confirm(self, segment: Segment) -> None:
+        """Count a segment as loaded: the database has confirmed its rows."""
         with self._changed:
-            self._stored_bytes -= size
+            self._stored_bytes -= segment.size_bytes
+            self._kept_bytes += segment.size_bytes
+
+    def forget(self, segments: Iterable[Segment]) -> None:
+        """Delete confirmed segments; one that cannot be deleted is loaded again after the next start, to no effect."""
+        for segment in segments:
+            try:
+                segment.path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("journal segment %s cannot be deleted: %s", segment.path, error)
+            with self._changed:
+                self._kept_bytes -= segment.size_bytes
+        sync_folder(self.folder)
+
+    def adopt(self, path: Path) -> Segment:
+        """Take a file of whole records from elsewhere in this folder's file system as a closed segment."""
+        size_bytes = path.stat().st_size
+        closed = self.folder / path.name
+        path.rename(closed)
+        with self._changed:
+            self._stored_bytes += size_bytes
+        sync_folder(self.folder)
+        sync_folder(path.parent)
+        return Segment(closed, size_bytes)
 
     @property
     def stored_bytes(self) -> int:
         """Bytes on the disk that are not loaded yet."""
         return self._stored_bytes
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes on the disk that are loaded, and kept until a power cut could not take them from the database."""
+        return self._kept_bytes
+
+    @property
+    def max_bytes(self) -> int:
+        """How much both may be together."""
+        return self._max_bytes
+
+    @property
+    def open_since_s(self) -> float | None:
+        """When the oldest record came that is not in a closed segment, by the monotonic clock; None: there is none."""
+        files = [file for file in (*self._unclosed, self._file) if file is not None]
+        return min((file.born_s for file in files), default=None)
 
     def close(self) -> None:
         """Write and sync what waits, close the open segment (the loader gets it), and give the folder back."""
@@ -242,8 +290,8 @@ class _OpenSegment:
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
         self.size = 0
+        self.born_s = time.monotonic()
         self._fd = fd
-        self._born = time.monotonic()
 
     @classmethod
     def create(cls, folder: Path) -> _OpenSegment:
@@ -259,7 +307,7 @@ class _OpenSegment:
         return cls(path, fd)
 
     def age_left_s(self, age_s: float) -> float:
-        return self._born + age_s - time.monotonic()
+        return self.born_s + age_s - time.monotonic()
 
     def append(self, data: bytes) -> int:
         view = memoryview(data)
@@ -276,24 +324,27 @@ class _OpenSegment:
             os.fsync(self._fd)  # so that no recovery finds what a client was told to send again
             os.close(self._fd)
             self._fd = -1
-        if not self.size:
-            self.path.unlink()
-            return None
         closed = self.path.with_suffix(CLOSED_SUFFIX)
-        self.path.rename(closed)
-        return Segment(closed)
+        if not self.size:
+            self.path.unlink(missing_ok=True)
+        elif self.path.exists():  # or else only the folder was not synced, the time before
+            self.path.rename(closed)
+        sync_folder(self.path.parent)
+        return Segment(closed, self.size, self.born_s) if self.size else None
 
 
 def _recover(path: Path) -> None:
-    """Keep the whole records of a segment that a crash left open; the torn one behind them was never acknowledged."""
+    """Keep the whole records of a segment that a crash left open; the torn one behind them was never acknowledged.
+
+    Whole records behind a damaged place are kept with it: the loader puts the damaged bytes aside.
+    """
     data = path.read_bytes()
-    end = 0
-    for _, record_end in whole_records(data):
-        end = record_end
+    end = max((piece.end for piece in pieces(data) if piece.is_whole), default=0)
     if end < len(data):
         log.warning("journal segment %s: cut off %d bytes of an unfinished write", path.name, len(data) - end)
     if not end:
         path.unlink()
+        sync_folder(path.parent)
         return
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:
@@ -302,6 +353,32 @@ def _recover(path: Path) -> None:
     finally:
         os.close(fd)
     path.rename(path.with_suffix(CLOSED_SUFFIX))
+    sync_folder(path.parent)
+
+
+def _left_over(path: Path) -> Segment:
+    """Make a segment of a file of before; how old it is only the wall clock knows, which may have been set since."""
+    status = path.stat()
+    return Segment(path, status.st_size, time.monotonic() - max(0.0, time.time() - status.st_mtime))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that their names survive a power cut."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file as a whole: after a power cut it is as before, or as it should be."""
+    unfinished = path.with_name(f"{path.name}.tmp")
+    with unfinished.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(path)
     sync_folder(path.parent)
 
 

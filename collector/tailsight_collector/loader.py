@@ -3,21 +3,23 @@
 One thread, oldest segment first. The segment's name is the deduplication token, so that an insert which succeeded
 without our learning of it changes nothing when it is repeated. A segment is deleted after the insert is confirmed,
 never before. The database being away is waited out; bytes that it refuses are narrowed down to the record at fault,
-which goes to the quarantine with the database's own message, while everything around it is loaded.
+which goes to the quarantine with the database's own message, while everything around it is loaded. Bytes that are no
+longer what was written go there too.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tailsight_collector.journal import Journal, Segment, sync_folder
-from tailsight_collector.records import encode_record, whole_records
+from tailsight_collector.journal import Journal, Segment
+from tailsight_collector.keeper import DeleteAtOnce, Keeping
+from tailsight_collector.quarantine import Quarantine
+from tailsight_collector.records import Piece, encode_record, pieces, whole_records
 from tailsight_storage import DataRefusedError, StorageError
 from tailsight_storage.store import MEMORY_LIMIT_CODE
 
@@ -27,7 +29,20 @@ FIRST_BACKOFF_S = 0.1
 LAST_BACKOFF_S = 10.0
 # A single record that needs more memory than there is may find it later, but must not hold up the others for long.
 MEMORY_ATTEMPTS = 4
-QUARANTINE = "quarantine"
+# How often to look at what comes without a call: records to load again, and what is due for the loaded segments.
+LOOK_EVERY_S = 1.0
+# The database's own disk is full or broken (ClickHouse's ErrorCodes.cpp): no bytes are at fault, whatever they are.
+DISK_CODES = frozenset({
+    74,  # CANNOT_READ_FROM_FILE_DESCRIPTOR
+    75,  # CANNOT_WRITE_TO_FILE_DESCRIPTOR
+    76,  # CANNOT_OPEN_FILE
+    77,  # CANNOT_CLOSE_FILE
+    96,  # CANNOT_FSYNC
+    191,  # CANNOT_FSTAT
+    243,  # NOT_ENOUGH_SPACE
+    481,  # PATH_ACCESS_DENIED
+    1001,  # STD_EXCEPTION: of std::filesystem, too
+})  # fmt: skip
 # An ExportTraceServiceRequest with one empty ResourceSpans; of metrics it is the same bytes.
 HARMLESS = b"\x0a\x00"
 
@@ -43,20 +58,23 @@ class LoaderState:
     loaded_segments: int = 0
     quarantined_records: int = 0
     last_error: str = ""
+    last_load_s: float = 0.0
+    total_load_s: float = 0.0
 
 
 class Loader:
     """Loads what `offer` was given, in order, until `close`."""
 
-    def __init__(self, insert: Insert, journal: Journal) -> None:
+    def __init__(self, insert: Insert, journal: Journal, keeping: Keeping | None = None) -> None:
         self._insert = insert
         self._journal = journal
+        self._keeping = keeping or DeleteAtOnce(journal)
         self._queue: deque[Segment] = deque()
         self._changed = threading.Condition()
         self._stopping = False
         self._give_up = threading.Event()
-        self._quarantine_folder = journal.folder / QUARANTINE
-        self._state = LoaderState(quarantined_records=sum(1 for _ in self._quarantine_folder.glob("*.otlp")))
+        self._quarantine = Quarantine(journal.folder)
+        self._state = LoaderState(quarantined_records=len(self._quarantine))
         self._attempts = 0
         self._thread = threading.Thread(target=self._run, name="tailsight-loader", daemon=True)
 
@@ -77,6 +95,17 @@ class Loader:
             return replace(self._state, waiting_segments=len(self._queue))
 
     @property
+    def oldest_s(self) -> float | None:
+        """When the oldest record came that is not loaded, by the monotonic clock; None where all are."""
+        with self._changed:
+            return min((segment.born_s for segment in self._queue), default=None)
+
+    @property
+    def failure(self) -> str:
+        """Why only a restart helps; empty while it does not take one."""
+        return self._keeping.failure
+
+    @property
     def is_alive(self) -> bool:
         """Whether it still loads."""
         return self._thread.is_alive()
@@ -93,21 +122,44 @@ class Loader:
             return True
         self._thread.join(timeout_s)
         self._give_up.set()
+        with self._changed:
+            self._changed.notify_all()
         self._thread.join(1.0)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._queue and not self._stopping:
-                    self._changed.wait()
-                if not self._queue or self._give_up.is_set():
-                    return
-                segment = self._queue[0]
+        while segment := self._next():
             if not self._load_until_done(segment):
-                return
+                break
             with self._changed:
                 self._queue.popleft()
+        self._keeping.tick(last=True)
+
+    def _next(self) -> Segment | None:
+        """Wait for the oldest segment that may be loaded now; None where it is time to end."""
+        while True:
+            self._keeping.tick()
+            self._take_back()
+            with self._changed:
+                if self._give_up.is_set() or (self._stopping and (not self._queue or self._keeping.failure)):
+                    return None
+                if self._queue and not self._keeping.must_wait:
+                    return self._queue[0]
+                self._changed.wait(LOOK_EVERY_S)
+
+    def _take_back(self) -> None:
+        """Queue the records that somebody wants to be loaded again."""
+        try:
+            segments = self._quarantine.take_back(self._journal)
+        except OSError as error:
+            log.warning("records to be tried again cannot be taken: %s", error)
+            return
+        for segment in segments:
+            log.info("record %s is tried again", segment.token)
+            self.offer(segment)
+        if segments:
+            with self._changed:
+                self._state.quarantined_records = len(self._quarantine)
 
     def _load_until_done(self, segment: Segment) -> bool:
         """Load one segment however long it takes; False where the collector stops before it is done."""
@@ -122,6 +174,7 @@ class Loader:
                 with self._changed:
                     if self._changed.wait_for(lambda: self._stopping, backoff_s):
                         return False
+                self._keeping.tick()
                 backoff_s = min(backoff_s * 2, LAST_BACKOFF_S)
             else:
                 with self._changed:
@@ -138,26 +191,55 @@ class Loader:
             self._state.last_error = str(error) or type(error).__name__
 
     def _load(self, segment: Segment) -> None:
-        began = time.perf_counter()
+        began_s = time.perf_counter()
         try:
             data = segment.path.read_bytes()
         except FileNotFoundError:
             log.error("segment %s has vanished: somebody removed it from the journal", segment.path)
-            return
+            data = b""
+        found = list(pieces(data))
+        damaged = [piece for piece in found if not piece.is_whole]
+        if damaged:
+            self._put_damaged_aside(segment, data, damaged)
+            data = b"".join(data[piece.start : piece.end] for piece in found if piece.is_whole)
         try:
-            self._insert(data, segment.token)
+            if data:
+                self._insert_checked(data, segment.token)
         except DataRefusedError as error:
             self._check_that_the_store_is_well(segment)
             log.warning("segment %s was refused: %s; looking for the record at fault", segment.token, error)
             records = list(whole_records(data))
             self._load_in_parts(segment, memoryview(data), records, 0, len(records))
-        self._journal.forget(segment)
-        log.debug("segment %s: %d bytes in %.3f s", segment.token, len(data), time.perf_counter() - began)
+        self._journal.confirm(segment)
+        self._keeping.confirmed(segment)
+        took_s = time.perf_counter() - began_s
+        with self._changed:
+            self._state.last_load_s = took_s
+            self._state.total_load_s += took_s
+        log.debug("segment %s: %d bytes in %.3f s", segment.token, len(data), took_s)
+
+    def _insert_checked(self, data: bytes | memoryview, token: str) -> None:
+        """Insert, and tell a database that cannot write from one that objects to these bytes."""
+        try:
+            self._insert(data, token)
+        except DataRefusedError as error:
+            if error.code in DISK_CODES:
+                raise StorageError(f"the database cannot write: {error}") from error
+            raise
+
+    def _put_damaged_aside(self, segment: Segment, data: bytes, damaged: list[Piece]) -> None:
+        for piece in damaged:
+            where = f"bytes {piece.start} to {piece.end} of segment {segment.token}"
+            error = f"{where} are not what was written: the checksum is wrong"
+            path = self._quarantine.put_damaged(segment.token, piece.start, data[piece.start : piece.end], error)
+            log.error("%s; they are in %s, and the whole records around them are loaded", error, path)
+        with self._changed:
+            self._state.quarantined_records = len(self._quarantine)
 
     def _check_that_the_store_is_well(self, segment: Segment) -> None:
         """See whether an empty request is taken: a store that refuses that too does not object to our bytes."""
         try:
-            self._insert(encode_record(HARMLESS, time.time_ns()), f"{segment.token}/probe")
+            self._insert_checked(encode_record(HARMLESS, time.time_ns()), f"{segment.token}/probe")
         except DataRefusedError as error:
             raise StorageError(f"the store takes nothing at all: {error}") from error
 
@@ -172,30 +254,20 @@ class Loader:
             return
         part = data[records[first][0] : records[last - 1][1]]
         try:
-            self._insert(part, f"{segment.token}/{first}-{last}")
+            self._insert_checked(part, f"{segment.token}/{first}-{last}")
         except DataRefusedError as error:
             if last - first == 1:
                 if error.code == MEMORY_LIMIT_CODE and self._attempts < MEMORY_ATTEMPTS:
                     raise
-                self._quarantine(segment, first, part, error)
+                self._put_aside(segment, first, part, error)
                 return
             middle = (first + last) // 2
             self._load_in_parts(segment, data, records, first, middle)
             self._load_in_parts(segment, data, records, middle, last)
 
-    def _quarantine(self, segment: Segment, number: int, record: memoryview, error: DataRefusedError) -> None:
+    def _put_aside(self, segment: Segment, number: int, record: memoryview, error: DataRefusedError) -> None:
         """Keep a refused record for good before its segment is deleted."""
-        self._quarantine_folder.mkdir(exist_ok=True)
-        path = self._quarantine_folder / f"{segment.token}.{number}.otlp"
-        path.with_suffix(".error").write_text(f"{error}\n", encoding="utf-8")
-        unfinished = path.with_suffix(".tmp")
-        with unfinished.open("wb") as file:
-            file.write(record)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.rename(path)
-        sync_folder(self._quarantine_folder)
-        sync_folder(self._journal.folder)
+        path = self._quarantine.put(segment.token, number, record, str(error))
         with self._changed:
-            self._state.quarantined_records += 1
+            self._state.quarantined_records = len(self._quarantine)
         log.error("record %d of segment %s (%d bytes) is in %s: %s", number, segment.token, len(record), path, error)

@@ -19,7 +19,7 @@ _ZSTD_MAX_WINDOW_BYTES = 128 * 1024 * 1024
 
 
 def unpack(body: bytes, coding: str, limit: int) -> bytes:
-    """Unpack a body by its Content-Encoding; raises BadRequestError: 415 where that is unknown, 413 above `limit` bytes."""
+    """Unpack a body by its Content-Encoding; raises BadRequestError: 415 if that is unknown, 413 above `limit`."""
     if coding in PLAIN:
         return body
     if coding == "gzip":

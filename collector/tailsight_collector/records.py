@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 _RECEIVED = struct.Struct("<2sQ")  # key of field 1000, fixed64
 _CRC = struct.Struct("<2sI")  # key of field 1001, fixed32
@@ -19,6 +20,17 @@ _RECEIVED_KEY = bytes((0xC1, 0x3E))  # 1000 << 3 | 1 as a varint
 _CRC_KEY = bytes((0xCD, 0x3E))  # 1001 << 3 | 5
 TRAILER_BYTES = _RECEIVED.size + _CRC.size
 _MAX_VARINT_BYTES = 10
+# Where a damaged record's end is damaged too, the next one is looked for byte by byte, this far at most.
+_SEARCHED_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes [start, end) of a segment: a whole record, or what lies between whole records and is none."""
+
+    start: int
+    end: int
+    is_whole: bool
 
 
 def encode_record(request: bytes, received_ns: int) -> bytes:
@@ -39,6 +51,48 @@ def whole_records(data: bytes | memoryview) -> Iterator[tuple[int, int]]:
             return
         yield position, end
         position = end
+
+
+def pieces(data: bytes | memoryview) -> Iterator[Piece]:
+    """Take a segment apart, all of it: behind damaged bytes the next whole record is found by its trailer."""
+    view = memoryview(data)
+    position = 0
+    while position < len(view):
+        begin = position
+        for start, end in whole_records(view[begin:]):
+            yield Piece(begin + start, begin + end, is_whole=True)
+            position = begin + end
+        if position < len(view):
+            found = _next_whole_record(view, position)
+            yield Piece(position, found, is_whole=False)
+            position = found
+
+
+def _next_whole_record(view: memoryview, damaged: int) -> int:
+    """Find where the first whole record behind a damaged place starts; the end of the data where there is none.
+
+    Every record ends with a trailer of known form, and starts where the one before it ends, or, where that end is
+    damaged too, at the byte from which its length reaches to its own end.
+    """
+    data = bytes(view)
+    last_end = damaged
+    position = data.find(_RECEIVED_KEY, damaged)
+    while position >= 0:
+        end = position + TRAILER_BYTES
+        if data[position + _RECEIVED.size : position + _RECEIVED.size + len(_CRC_KEY)] == _CRC_KEY:
+            if last_end > damaged and _is_record(view, last_end, end):
+                return last_end
+            for start in range(max(damaged + 1, end - _SEARCHED_BYTES), end - TRAILER_BYTES):
+                if _is_record(view, start, end):
+                    return start
+            last_end = end
+        position = data.find(_RECEIVED_KEY, position + 1)
+    return len(view)
+
+
+def _is_record(view: memoryview, start: int, end: int) -> bool:
+    length, body = read_varint(view, start)
+    return length >= TRAILER_BYTES and body + length == end and _is_whole(view[body:end])
 
 
 def split_messages(data: bytes | memoryview) -> Iterator[memoryview]:

@@ -1,4 +1,4 @@
-"""One collector process: the OTLP port, the SQL port, the journals and the loaders, from start to clean end.
+"""One collector process: the OTLP ports, the SQL port, the journals and the loaders, from start to clean end.
 
 Order of the start: the journals' folders are taken, the store is opened and migrated, what a crash left is queued for
 loading, and only then do the ports open. Order of the end: ports close, the journals are synced and closed, the loaders
@@ -13,26 +13,41 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import tempfile
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
+from tailsight_collector import exposure, power_cut
+from tailsight_collector.access import Access, Caller
+from tailsight_collector.durations import INSERT_BOUNDS_S, Durations, timed
 from tailsight_collector.errors import SettingsError
+from tailsight_collector.http_guard import HttpGuard
 from tailsight_collector.intake import Counts, Intake
-from tailsight_collector.line import Line
+from tailsight_collector.limits import connections_for, raise_open_files_limit
+from tailsight_collector.line import METRICS_TABLES, TRACES_TABLES, Line
+from tailsight_collector.loader import Insert
+from tailsight_collector.logs import present_limit
+from tailsight_collector.metrics import Metrics, SignalSource, Sources
 from tailsight_collector.otlp_http import OtlpHttp
+from tailsight_collector.routes import Routes
 from tailsight_collector.settings import CollectorSettings
 from tailsight_collector.signals import METRICS, TRACES
 from tailsight_collector.sql_port import SqlPort
+from tailsight_collector.sql_watch import SqlWatch
 from tailsight_storage import ChdbDsn, Store, open_store
+
+if TYPE_CHECKING:
+    from tailsight_collector.otlp_grpc import OtlpGrpc
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +62,14 @@ class Addresses:
     """Where a started collector listens. `sql_url` is empty where a server keeps the spans: ask that one."""
 
     otlp_url: str
+    grpc_target: str
+    """Host and port of OTLP/gRPC, as gRPC clients take them."""
     sql_url: str
 
     @property
     def store(self) -> str:
         """What reading commands take as --store; empty where a server keeps the spans."""
-        return f"clickhouse://{self.sql_url.removeprefix('http://')}/tailsight" if self.sql_url else ""
+        return self.sql_url.replace("http", "clickhouse", 1) + "/tailsight" if self.sql_url else ""
 
 
 class Collector:
@@ -60,6 +77,8 @@ class Collector:
 
     def __init__(self, settings: CollectorSettings) -> None:
         self._settings = settings
+        self._access = Access(settings.tokens, own=settings.own_tokens)
+        self._tls = settings.tls.context() if settings.tls else None
         self._started_ns = time.time_ns()
         self._store: Store | None = None
         self._metrics_store: Store | None = None
@@ -76,23 +95,65 @@ class Collector:
             max_bytes=settings.max_metrics_journal_bytes,
         )
         self._sql_port: SqlPort | None = None
+        self._is_recovered = False  # the embedded store: since the start nothing in it is in doubt
+        self._addresses: Addresses | None = None
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="tailsight-decode")
         self._intakes = [
             Intake(signal, line.journal, self._decoders, max_request_bytes=settings.max_request_bytes)
             for signal, line in ((TRACES, self._traces), (METRICS, self._metrics))
         ]
+        limits = settings.http_limits
+        limits = replace(limits, connections=connections_for(raise_open_files_limit(), limits.connections))
+        self._sources = Sources(
+            signals=[
+                SignalSource(name, intake, line, Durations(INSERT_BOUNDS_S))
+                for name, intake, line in zip(
+                    ("traces", "metrics"), self._intakes, (self._traces, self._metrics), strict=True
+                )
+            ],
+            guard=HttpGuard(limits),
+            log_limit=present_limit(),
+        )
 
     def start(self) -> None:
         """Open the journals and the store; raises JournalError or StorageError."""
+        self._warn_of_exposure()
         self._traces.open()
         self._metrics.open()
+        if isinstance(self._settings.store_dsn, ChdbDsn):
+            power_cut.recover_for_a_collector(self._settings.data)
+            self._is_recovered = True
         _use_folder_for_temporary_files(self._settings.data / "tmp")
         self._store = open_store(self._settings.store_dsn, create=True)
+        self._settings.retention.apply(self._store)
         self._metrics_store = self._store.another()  # a connection serves one thread
-        self._traces.load_into(self._store.insert_otlp_traces)
-        self._metrics.load_into(self._metrics_store.insert_otlp_metrics)
+        spans, points = (source.inserts for source in self._sources.signals)
+        self._traces.load_into(
+            timed(self._by_route(self._store), spans), self._traces.keeping_of(self._store, "traces", TRACES_TABLES)
+        )
+        self._metrics.load_into(
+            timed(self._metrics_store.insert_otlp_metrics, points),
+            self._metrics.keeping_of(self._metrics_store, "metrics", METRICS_TABLES),
+        )
         if isinstance(self._store.dsn, ChdbDsn):
-            self._sql_port = SqlPort(self._store.dsn, self._store.another(), host=self._settings.host)
+            self._sql_port = SqlPort(
+                self._store.dsn,
+                self._store.another(),
+                host=self._settings.host,
+                access=self._access,
+                # a web page that reaches us by a name of its own has no token, and our certificate is not its
+                any_name=self._settings.tokens is not None or self._settings.tls is not None,
+                anybody_inserts=self._settings.sql_ingest,
+            )
+
+    def _by_route(self, store: Store) -> Insert:
+        """Make the insert of spans that takes each segment its own way into the store."""
+        routes = Routes(
+            self._settings.journal_folder, decodes_here=store.decodes_here, left_over=self._traces.left_over
+        )
+        return lambda segment, token: store.insert_otlp_traces(
+            segment, token, decoded_here=routes.is_decoded_here(token)
+        )
 
     def close(self) -> None:
         """Give everything back; what is acknowledged is in the store or in the journals."""
@@ -106,29 +167,69 @@ class Collector:
             finished = line.close(max(0.0, deadline_s - time.monotonic()))
             if store and finished:
                 store.close()
+            self._is_recovered = self._is_recovered and finished and not line.is_unsafe
+        if self._is_recovered:  # or else the next start goes back to the last checkpoint
+            power_cut.settle_after_a_collector(self._settings.data)
 
     async def serve(self, stop: asyncio.Event, on_ready: Callable[[Addresses], None]) -> None:
         """Listen until `stop` is set; raises SettingsError where an address cannot be bound."""
         settings = self._settings
         sockets = [_listen(settings.host, settings.http_port, "--http-port")]
-        servers = [_server(OtlpHttp(*self._intakes, health=self._health).app())]
+        guard = self._sources.guard
+        metrics = Metrics(self._sources)
+        otlp_http = OtlpHttp(*self._intakes, health=self._health, metrics=metrics.page, access=self._access)
+        self._sources.in_flight["http"] = otlp_http.in_flight
+        servers = [_server(otlp_http.app(), self._tls, guard)]
         if self._sql_port:
             sockets.append(_listen(settings.host, settings.sql_port, "--sql-port"))
-            servers.append(_server(self._sql_port.app()))
+            self._sources.sql = SqlWatch(self._sql_port.app())
+            servers.append(_server(self._sources.sql, self._tls, guard))
+        otlp_grpc, grpc_target = await self._serve_grpc()
         tasks = [
             asyncio.create_task(server.serve(sockets=[bound])) for server, bound in zip(servers, sockets, strict=True)
         ]
-        urls = [_url(bound) for bound in sockets]
+        urls = [_url(bound, self._tls) for bound in sockets]
         # the sockets listen already: a client that connects now is served as soon as the loop turns
-        on_ready(Addresses(urls[0], urls[1] if len(urls) > 1 else ""))
+        self._addresses = Addresses(urls[0], grpc_target, urls[1] if len(urls) > 1 else "")
+        on_ready(self._addresses)
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
         for server in servers:
             server.should_exit = True
-        await asyncio.gather(*tasks)
+        await asyncio.gather(otlp_grpc.close(), *tasks)
         stopping.cancel()
 
-    def _health(self) -> dict[str, object]:
+    async def _serve_grpc(self) -> tuple[OtlpGrpc, str]:
+        """Open the gRPC port: what serves it, and where; raises SettingsError where it cannot be bound."""
+        from tailsight_collector.otlp_grpc import OtlpGrpc
+
+        settings = self._settings
+        otlp_grpc = OtlpGrpc(*self._intakes, access=self._access)
+        credentials = settings.tls.grpc_credentials() if settings.tls else None
+        try:
+            port = await otlp_grpc.start(settings.host, settings.grpc_port, credentials)
+        except OSError as error:
+            _listen(settings.host, settings.grpc_port, "--grpc-port").close()  # this says why it cannot be bound
+            raise SettingsError(f"--grpc-port {settings.grpc_port} on {settings.host}: {error}") from None
+        return otlp_grpc, f"[{settings.host}]:{port}" if ":" in settings.host else f"{settings.host}:{port}"
+
+    def _warn_of_exposure(self) -> None:
+        settings = self._settings
+        words = exposure.warning(
+            settings.host,
+            has_tokens=settings.tokens is not None,
+            asks_who=settings.asks_who,
+            is_encrypted=settings.tls is not None,
+        )
+        if words:
+            log.warning("%s", words)
+
+    def _health(self, caller: Caller) -> dict[str, object]:
+        health = self._whole_health()
+        # who has shown no token is told no more than what a load balancer must know
+        return health if caller.scopes else {name: health[name] for name in ("status", "version")}
+
+    def _whole_health(self) -> dict[str, object]:
         lines = (self._traces, self._metrics)
         spans, points = (intake.counts for intake in self._intakes)
         failure = next((line.failure for line in lines if line.failure), "")
@@ -140,6 +241,7 @@ class Collector:
             "pid": os.getpid(),
             "uptime_s": round((time.time_ns() - self._started_ns) / 1e9, 1),
             "store": str(self._settings.store_dsn),
+            "addresses": asdict(self._addresses) if self._addresses else {},
             "received": _received(spans, "spans"),
             **self._traces.health(),
             "metrics": {"received": _received(points, "points"), **self._metrics.health()},
@@ -199,11 +301,11 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(app: Starlette) -> uvicorn.Server:
+def _server(app: ASGIApp, tls: ssl.SSLContext | None, guard: HttpGuard) -> uvicorn.Server:
     return _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=guard.protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -211,6 +313,7 @@ def _server(app: Starlette) -> uvicorn.Server:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=5,
             server_header=False,
+            ssl_context_factory=(lambda _config, _default: tls) if tls else None,
         )
     )
 
@@ -234,6 +337,7 @@ def _listen(host: str, port: int, option: str) -> socket.socket:
     return bound
 
 
-def _url(bound: socket.socket) -> str:
+def _url(bound: socket.socket, tls: ssl.SSLContext | None) -> str:
     host, port = bound.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tailsight_collector.errors import SettingsError
+from tailsight_collector.exposure import refuse_open_doors
+from tailsight_collector.limits import HttpLimits
+from tailsight_collector.retention import Retention
+from tailsight_collector.tls import Tls
+from tailsight_collector.tokens import Token
 from tailsight_storage import ChdbDsn, StoreDsn, parse_dsn
 
 DEFAULT_DATA = Path("tailsight-data")
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_HTTP_PORT = 4318
+DEFAULT_GRPC_PORT = 4317
 DEFAULT_SQL_PORT = 8123
 DEFAULT_MAX_REQUEST_BYTES = 64 * 1024 * 1024
 DEFAULT_SEGMENT_BYTES = 16 * 1024 * 1024
@@ -29,19 +35,31 @@ class CollectorSettings:
     store: StoreDsn | None = None
     host: str = DEFAULT_HOST
     http_port: int = DEFAULT_HTTP_PORT
+    grpc_port: int = DEFAULT_GRPC_PORT
     sql_port: int = DEFAULT_SQL_PORT
     max_request_bytes: int = DEFAULT_MAX_REQUEST_BYTES
     segment_bytes: int = DEFAULT_SEGMENT_BYTES
     segment_age_s: float = DEFAULT_SEGMENT_AGE_S
     max_journal_bytes: int = DEFAULT_MAX_JOURNAL_BYTES
+    tokens: Path | None = None
+    own_tokens: tuple[Token, ...] = ()
+    """Of this run alone, beside those of the file: of a parent process that reads."""
+    tls: Tls | None = None
+    insecure: bool = False
+    sql_ingest: bool = False
+    """Without tokens: whether everybody who reaches the SQL port may insert."""
+    http_limits: HttpLimits = field(default_factory=HttpLimits)
+    retention: Retention = field(default_factory=lambda: Retention({}))
 
     def __post_init__(self) -> None:
-        for name in ("http_port", "sql_port"):
+        named: dict[int, str] = {}
+        for name in ("http_port", "grpc_port", "sql_port"):
             port = getattr(self, name)
             if not 0 <= port <= 65535:
                 raise SettingsError(f"{name} {port} is no port; use 0 (the system chooses) to 65535")
-        if self.http_port and self.http_port == self.sql_port:
-            raise SettingsError(f"--http-port and --sql-port are both {self.http_port}; give them different ports")
+            option = f"--{name.replace('_', '-')}"
+            if port and named.setdefault(port, option) != option:
+                raise SettingsError(f"{named[port]} and {option} are both {port}; give them different ports")
         if self.max_request_bytes < 1024:
             raise SettingsError(f"max_request_bytes {self.max_request_bytes} is too small; use at least 1024")
         if not 0 < self.segment_age_s <= MAX_SEGMENT_AGE_S:
@@ -51,6 +69,7 @@ class CollectorSettings:
                 f"max_journal_bytes {self.max_journal_bytes} must hold a segment, "
                 f"and segment_bytes {self.segment_bytes} at least 4096"
             )
+        refuse_open_doors(self.host, asks_who=self.asks_who, insecure=self.insecure)
 
     @classmethod
     def of(cls, *, data: Path | None, store: str | None, **options: object) -> CollectorSettings:
@@ -70,6 +89,11 @@ class CollectorSettings:
     def store_dsn(self) -> StoreDsn:
         """Where spans stay."""
         return self.store or ChdbDsn(self.data)
+
+    @property
+    def asks_who(self) -> bool:
+        """Whether clients must say who they are, by a token or by a certificate."""
+        return self.tokens is not None or bool(self.tls and self.tls.client_ca)
 
     @property
     def journal_folder(self) -> Path:

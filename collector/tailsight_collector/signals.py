@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,7 +21,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from tailsight_collector.checks import check
+from tailsight_collector.checks import check, look
+from tailsight_collector.density import UNSUSPICIOUS_BYTES, check_json, check_protobuf
 from tailsight_collector.errors import BadRequestError
 from tailsight_collector.otlp_json import parse_traces
 from tailsight_collector.otlp_json_metrics import parse_metrics
@@ -27,6 +30,8 @@ from tailsight_collector.points import check_points
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
+# What large requests take in memory while they are decoded, they take one after the other.
+_large_request = threading.Lock()
 
 
 class Outcome(Protocol):
@@ -58,7 +63,10 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One kind of telemetry. `counted` is the answer's field that counts what was rejected, here and in JSON."""
+    """One kind of telemetry. `counted` is the answer's field that counts what was rejected, here and in JSON.
+
+    `look` checks a protobuf body without decoding it, where that can be done; a body that is odd gets None.
+    """
 
     path: str
     message: type[Message]
@@ -66,13 +74,25 @@ class Signal:
     check: Callable[[Any, int], Outcome]
     answer: type[Message]
     counted: tuple[str, str]
+    look: Callable[[bytes, int], Outcome | None] = lambda _body, _received_ns: None
 
     def decode(self, body: bytes, encoding: str) -> Received:
-        """Decode and check a body; raises BadRequestError."""
+        """Decode and check a body; raises BadRequestError.
+
+        A body that every reader reads alike is kept as it came; any other is encoded again as it was understood here.
+        """
+        with _large_request if len(body) > UNSUSPICIOUS_BYTES else contextlib.nullcontext():
+            return self._decode(body, encoding)
+
+    def _decode(self, body: bytes, encoding: str) -> Received:
         received_ns = time.time_ns()
         if encoding == JSON:
+            check_json(body)
             message = self.from_json(body)
         else:
+            check_protobuf(body, self.message)
+            if outcome := self.look(body, received_ns):
+                return Received(body, outcome, received_ns)
             try:
                 message = self.message.FromString(body)
             except DecodeError:
@@ -102,6 +122,7 @@ TRACES = Signal(
     check=check,
     answer=ExportTraceServiceResponse,
     counted=("rejected_spans", "rejectedSpans"),
+    look=look,
 )
 METRICS = Signal(
     path="/v1/metrics",

@@ -3,8 +3,11 @@
 `readonly=1` alone is not enough in the embedded engine: the scalar function `file()` still reads any file of the host,
 and `INTO OUTFILE` writes one. So a statement is parsed by the engine itself (`EXPLAIN AST` does not run it), and every
 node of the tree must be known here: statement kinds, node types, functions, table functions and tables are allowed by
-name, never forbidden by name. Two things that the tree does not show are refused as a whole: a second statement (the
-engine would run it, even behind EXPLAIN AST) and `APPLY`, whose function has no node.
+name, never forbidden by name. What the tree does not show is refused as a whole: a second statement (the engine would
+run it, even behind EXPLAIN AST), `APPLY`, whose function has no node, and `SHOW` with a condition, which has none.
+
+A second net hangs below the tree, for the next thing that it may not show: the text itself must not call a function
+that is closed, and not name OUTFILE. Every step here takes time in proportion to the text, whatever it says.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from dataclasses import dataclass
 from tailsight_collector.errors import RefusedQueryError
 
 ROOTS = frozenset({"SelectWithUnionQuery", "SelectIntersectExceptQuery", "DescribeQuery", "ShowTables",
-                   "ExistsTableQuery", "ShowCreateTableQuery"})  # fmt: skip
+                   "ExistsDatabaseQuery", "ExistsTableQuery", "ShowCreateTableQuery"})  # fmt: skip
+# Of these, an identifier directly below the root is the answer's format.
+_WITH_FORMAT = frozenset({"SelectWithUnionQuery", "SelectIntersectExceptQuery", "DescribeQuery"})
 NODES = ROOTS | {
     "ArrayJoin", "Asterisk", "ColumnsExceptTransformer", "ColumnsListMatcher", "ColumnsRegexpMatcher",
     "ColumnsReplaceTransformer", "ColumnsReplaceTransformer::Replacement", "ColumnsTransformerList", "ExpressionList",
@@ -30,6 +35,22 @@ SYSTEM_TABLES = frozenset({
     "aggregate_function_combinators", "build_options", "collations", "columns", "contributors", "data_type_families",
     "databases", "formats", "functions", "keywords", "numbers", "one", "parts", "parts_columns", "settings",
     "table_functions", "tables", "time_zones",
+})  # fmt: skip
+# How answers may be written: what needs a schema, another system or a client of another protocol is left out.
+FORMATS = frozenset({
+    "Arrow", "ArrowStream", "Avro", "BSONEachRow", "CSV", "CSVWithNames", "CSVWithNamesAndTypes", "JSON", "JSONColumns",
+    "JSONColumnsWithMetadata", "JSONCompact", "JSONCompactColumns", "JSONCompactEachRow", "JSONCompactEachRowWithNames",
+    "JSONCompactEachRowWithNamesAndTypes", "JSONCompactStrings", "JSONCompactStringsEachRow",
+    "JSONCompactStringsEachRowWithNames", "JSONCompactStringsEachRowWithNamesAndTypes", "JSONEachRow", "JSONL",
+    "JSONLines", "JSONObjectEachRow", "JSONStrings", "JSONStringsEachRow", "LineAsString", "Markdown", "MD", "MsgPack",
+    "Native", "NDJSON", "Npy", "Null", "ORC", "Parquet", "Pretty", "PrettyCompact", "PrettyCompactMonoBlock",
+    "PrettyCompactNoEscapes", "PrettyCompactNoEscapesMonoBlock", "PrettyJSONEachRow", "PrettyMonoBlock",
+    "PrettyNDJSON", "PrettyNoEscapes", "PrettyNoEscapesMonoBlock", "PrettySpace", "PrettySpaceMonoBlock",
+    "PrettySpaceNoEscapes", "PrettySpaceNoEscapesMonoBlock", "Raw", "RawBLOB", "RowBinary", "RowBinaryWithNames",
+    "RowBinaryWithNamesAndTypes", "SQLInsert", "TabSeparated", "TabSeparatedRaw", "TabSeparatedRawWithNames",
+    "TabSeparatedRawWithNamesAndTypes", "TabSeparatedWithNames", "TabSeparatedWithNamesAndTypes", "TSKV", "TSV",
+    "TSVRaw", "TSVRawWithNames", "TSVRawWithNamesAndTypes", "TSVWithNames", "TSVWithNamesAndTypes", "Values",
+    "Vertical", "XML",
 })  # fmt: skip
 # Scalar functions come in the engine's own categories; these reach beyond the row: only what is named here is let in.
 CLOSED_CATEGORIES = frozenset(
@@ -45,13 +66,18 @@ CLOSED_CATEGORIES = frozenset(
         "Other",
     }
 )
+# Of open categories: no time limit ends these (quadratic, within one row), and these take a format's name.
+CLOSED_FUNCTIONS = frozenset({
+    "arrayLevenshteinDistance", "arrayLevenshteinDistanceWeighted", "arraySimilarity", "formatRow",
+    "formatRowNoNewline",
+})  # fmt: skip
 OPEN_FUNCTIONS = frozenset({
-    "bar", "byteSize", "countDigits", "currentDatabase", "currentUser", "finalizeAggregation",
+    "bar", "byteSize", "countDigits", "currentDatabase", "currentUser", "displayName", "finalizeAggregation",
     "formatReadableDecimalSize", "formatReadableQuantity", "formatReadableSize", "formatReadableTimeDelta",
     "getSizeOfEnumType", "getSubcolumn", "hostName", "identity", "ignore", "indexHint", "isConstant",
     "lowCardinalityIndices", "lowCardinalityKeys", "materialize", "neighbor", "parseReadableSize", "parseTimeDelta",
-    "rowNumberInAllBlocks", "rowNumberInBlock", "runningAccumulate", "runningDifference", "serverUUID", "timezone",
-    "toColumnTypeName", "toTypeName", "transform", "uptime", "variantElement", "variantType", "version",
+    "revision", "rowNumberInAllBlocks", "rowNumberInBlock", "runningAccumulate", "runningDifference", "serverUUID",
+    "timezone", "toColumnTypeName", "toTypeName", "transform", "uptime", "variantElement", "variantType", "version",
     "visibleWidth",
 })  # fmt: skip
 # Parsed as functions, but part of the language.
@@ -59,11 +85,24 @@ SYNTAX = frozenset({"lambda", "tuple", "array", "cast", "in", "notin", "globalin
                     "interval", "grouping", "casewithexpression", "_cast", "nested"})  # fmt: skip
 COMBINATORS = ("If", "Array", "Map", "State", "Merge", "MergeState", "SimpleState", "ForEach", "Distinct", "OrDefault",
                "OrNull", "Resample", "ArgMin", "ArgMax")  # fmt: skip
-MEMBERSHIP = frozenset({"in", "notin", "globalin", "globalnotin", "nullin", "notnullin"})
-SYSTEM_DATABASES = frozenset({"system", "information_schema"})
+MEMBERSHIP = frozenset(
+    f"{scope}{negated}{null}in{sets}"
+    for scope in ("", "global") for negated in ("", "not") for null in ("", "null") for sets in ("", "ignoreset")
+)  # fmt: skip
+# `default` is the embedded engine's own: it reads files of the host as tables.
+OTHER_DATABASES = frozenset({"system", "information_schema", "default"})
 MAX_QUERY_BYTES = 256 * 1024
 _NODE = re.compile(r"( *)(\S+)(?: (.*?))?(?: \(children \d+\))?$")
-_ALIAS = re.compile(r" \(alias .*\)$")
+_ALIAS = " (alias "
+# The only forms of SHOW with a list: their conditions are nowhere in the tree.
+_SHOW = re.compile(
+    r"SHOW\s+(FULL\s+)?(TABLES|DATABASES)(\s+(FROM|IN)\s+(?P<database>\w+))?"
+    r"(\s+(NOT\s+)?I?LIKE\s+'[^'\\]*')?(\s+LIMIT\s+\d+)?(\s+FORMAT\s+\w+)?",
+    re.IGNORECASE | re.ASCII,
+)
+# A name before an opening bracket; an unclosed comment ends with the text.
+_CALL = re.compile(r"\b(\w++)[`\"]?+\s*+\(", re.ASCII)
+_COMMENT = re.compile(r"/\*(?:.*?\*/|.*)|(?:--|#)[^\n]*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +117,25 @@ class EngineFunction:
 
 
 class SqlGuard:
-    """Decides about statements, given the engine's functions and the one database that is served."""
+    """Decides about statements, given the engine's functions and the one database that is served.
 
-    def __init__(self, functions: Iterable[EngineFunction], *, database: str) -> None:
+    With `tables`, only these and `system.settings` may be read: for who may send, and not read what others sent.
+    """
+
+    def __init__(
+        self,
+        functions: Iterable[EngineFunction],
+        table_functions: Iterable[str],
+        *,
+        database: str,
+        tables: frozenset[str] | None = None,
+    ) -> None:
         self._database = database.lower()
+        self._tables = tables
+        self._system_tables = SYSTEM_TABLES if tables is None else frozenset({"settings", "one"})
+        self._table_functions = TABLE_FUNCTIONS if tables is None else frozenset()
         self._scalars, self._aggregates, self._known = _names(list(functions))
+        self._known_table_functions = frozenset(name.lower() for name in table_functions)
 
     def check(self, statement: str, explain: Callable[[str], str]) -> str:
         """Return the statement as it may run; raises RefusedQueryError with what is not allowed.
@@ -90,6 +143,7 @@ class SqlGuard:
         `explain` gives the text of `EXPLAIN AST <statement>`, from a read-only connection.
         """
         text = _single_statement(statement)
+        self._check_text(text)
         nodes = [_parsed(line) for line in explain(text).splitlines() if line.strip()]
         if not nodes or nodes[0].kind not in ROOTS:
             kind = nodes[0].kind if nodes else "nothing"
@@ -99,9 +153,34 @@ class SqlGuard:
             del ancestors[node.depth :]
             self._check_node(node, ancestors)
             ancestors.append(node)
-        if any(node.depth == 1 and node.kind == "Literal" for node in nodes):
-            raise RefusedQueryError("INTO OUTFILE is not allowed here")
+        if nodes[0].kind == "ShowTables":
+            self._check_show(text)
+        for node in nodes:
+            if node.depth == 1 and node.kind == "Literal":
+                raise RefusedQueryError("INTO OUTFILE is not allowed here")
+            if node.depth == 1 and node.kind == "Identifier" and nodes[0].kind in _WITH_FORMAT:
+                check_format(node.name)
         return text
+
+    def _check_text(self, text: str) -> None:
+        """Refuse what the text says without looking at what it means: the net below the tree."""
+        if "outfile" in text.lower():
+            raise RefusedQueryError("INTO OUTFILE is not allowed here; bind a value that holds the word as a parameter")
+        # with comments as well as without: what looks like one may stand in a string
+        for name in {*_CALL.findall(text), *_CALL.findall(_COMMENT.sub(" ", text))}:
+            lowered = name.lower()
+            if self._is_open(name) or lowered in self._table_functions:
+                continue
+            if lowered in self._known or lowered in self._known_table_functions:
+                raise RefusedQueryError(f"function {name} is not allowed here")
+
+    def _check_show(self, text: str) -> None:
+        shown = _SHOW.fullmatch(text)
+        if self._tables is not None or not shown or (shown["database"] or self._database).lower() != self._database:
+            raise RefusedQueryError(
+                f"of SHOW with a list, SHOW TABLES and SHOW DATABASES with LIKE run here, over {self._database}; "
+                "for conditions select from system.tables"
+            )
 
     def _check_node(self, node: _Node, ancestors: list[_Node]) -> None:
         if node.kind == "Set":
@@ -113,7 +192,7 @@ class SqlGuard:
         parent = ancestors[-1].kind if ancestors else ""
         if node.kind == "Function":
             if parent == "TableExpression":
-                if node.name.lower() not in TABLE_FUNCTIONS:
+                if node.name.lower() not in self._table_functions:
                     raise RefusedQueryError(f"table function {node.name} is not allowed here; tailsight's tables are")
             elif not self._is_open(node.name):
                 raise RefusedQueryError(f"function {node.name} is not allowed here")
@@ -123,12 +202,18 @@ class SqlGuard:
             self._check_identifier(node, ancestors)
         elif node.kind in ("ExistsTableQuery", "ShowCreateTableQuery"):
             self._check_table(".".join(node.name.split()))  # shown as "database table"
+        elif node.kind == "ExistsDatabaseQuery" and node.name.lower() != self._database:
+            raise RefusedQueryError(f"database {node.name[:64]} is not served here; {self._database} is")
 
     def _check_table(self, name: str) -> None:
         database, dot, table = name.rpartition(".")
-        if not dot or database.lower() in (self._database, "default"):
-            return  # unqualified names are looked up in tailsight's own database
-        if database.lower() == "system" and table.lower() in SYSTEM_TABLES:
+        if not dot or database.lower() == self._database:  # unqualified names are looked up there
+            if self._tables is None or table in self._tables:
+                return
+            raise RefusedQueryError(
+                f"table {name} is not for this token: it may send, and reading takes the scope `read`"
+            )
+        if database.lower() == "system" and table.lower() in self._system_tables:
             return
         raise RefusedQueryError(f"table {name} is not allowed here; tables of {self._database} are")
 
@@ -136,10 +221,12 @@ class SqlGuard:
         """Refuse tables on the right of IN, and functions that are given by their bare name (`arrayMap(file, …)`)."""
         first = node.name.partition(".")[0].lower()
         functions = [ancestor.name.lower() for ancestor in ancestors[-2:] if ancestor.kind == "Function"]
-        if first in SYSTEM_DATABASES and (ancestors[0].kind != "SelectWithUnionQuery" or any(
+        if first in OTHER_DATABASES and (ancestors[0].kind != "SelectWithUnionQuery" or any(
             name in MEMBERSHIP for name in functions
         )):  # fmt: skip
             self._check_table(node.name)
+        if self._tables is not None and any(name in MEMBERSHIP for name in functions):
+            self._check_table(node.name)  # any name there may be a table's
         if functions and node.name.lower() in self._known and not self._is_open(node.name):
             raise RefusedQueryError(
                 f"{node.name} is the name of a function that is not allowed here; rename the column"
@@ -168,11 +255,20 @@ class _Node:
     name: str
 
 
+def check_format(name: str) -> None:
+    """Refuse a format that answers are not written in."""
+    if name not in FORMATS:
+        raise RefusedQueryError(
+            f"format {name[:64]!r} is not served here; JSON, CSV, TSV, Native, Parquet and others are"
+        )
+
+
 def _parsed(line: str) -> _Node:
     match = _NODE.fullmatch(line.rstrip())
     if match is None:
         raise RefusedQueryError("the statement has a part that is not known here")
-    return _Node(len(match[1]), match[2], _ALIAS.sub("", match[3] or "").strip())
+    name = match[3] or ""
+    return _Node(len(match[1]), match[2], (name.partition(_ALIAS)[0] if name.endswith(")") else name).strip())
 
 
 def _single_statement(statement: str) -> str:
@@ -201,6 +297,8 @@ def _names(functions: list[EngineFunction]) -> tuple[frozenset[str], frozenset[s
         spellings = {function.name} | ({function.name.lower()} if function.case_insensitive else set())
         if function.is_aggregate:
             aggregates |= spellings
-        elif categories.get(target, "") not in CLOSED_CATEGORIES or target in OPEN_FUNCTIONS:
+        elif target not in CLOSED_FUNCTIONS and (
+            categories.get(target, "") not in CLOSED_CATEGORIES or target in OPEN_FUNCTIONS
+        ):
             scalars |= spellings
     return frozenset(scalars), frozenset(aggregates), frozenset(function.name.lower() for function in functions)

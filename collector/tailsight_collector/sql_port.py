@@ -1,81 +1,104 @@
-"""The ClickHouse HTTP interface of the embedded store, for reading: dashboards, notebooks, the CLI, Grafana and `curl`.
+"""The ClickHouse HTTP interface of the embedded store: for dashboards, the CLI, Grafana, `curl`, and other collectors.
 
-Enough of ClickHouse's protocol for clickhouse-connect and for people: the statement in `query` or in the body, bound
-parameters as `param_NAME`, `default_format`, `database`, answers with `X-ClickHouse-*` headers, errors as ClickHouse's
-own text with its code. What runs is decided by `sql_guard`; settings in the address are accepted and not applied. A
-query ends when its client leaves.
+Enough of ClickHouse's protocol for clickhouse-connect, clickhouse-go and people: the statement in `query`, in the body
+or in a form, bound parameters as `param_NAME`, `default_format`, `database`, answers with `X-ClickHouse-*` headers,
+errors as ClickHouse's own text with its code. Who reads has `sql_guard` decide what runs, and `sql_readers` how much of
+it; who sends may insert what a collector's store inserts (`sql_ingest`), and read no more than that takes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import ipaddress
 import re
 import secrets
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterator
 
+import zstandard
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from tailsight_collector.errors import RefusedQueryError
+from tailsight_collector.access import Access, Caller
+from tailsight_collector.errors import AccessError, ForbiddenError, RefusedQueryError, UnauthenticatedError
+from tailsight_collector.guarded import Guarded, caller_of
+from tailsight_collector.sql_greetings import go_hello, with_insert_settings
 from tailsight_collector.sql_guard import EngineFunction, SqlGuard
+from tailsight_collector.sql_ingest import Insertion, SqlIngest, is_insert
+from tailsight_collector.sql_readers import PATIENCE_S, TOO_MANY_QUERIES, Readers
+from tailsight_collector.sql_request import ReadQuery, check_address, read_query, settings_in
+from tailsight_collector.tokens import INGEST, READ
 from tailsight_storage import ChdbDsn, EmbeddedReader, QueryFailedError, StorageError, Store
 
-READERS = 3
-READER_PATIENCE_S = 15.0
-_KILL_AGAIN_S = 0.5
-MAX_BODY_BYTES = 1024 * 1024
-# readonly comes on top of these (EmbeddedReader)
-READER_LIMITS = {"max_execution_time": 120, "max_memory_usage": 4 * 1024**3, "max_result_bytes": 1024**3}
-# ClickHouse's own codes: for what the guard refuses, and while all readers are busy.
+# ClickHouse's own codes: for what is refused here, for a client that left, and for a store that cannot work now.
 ACCESS_DENIED = 497
-TOO_MANY_QUERIES = 202
-_STATUS = {60: 404, 81: 404, 159: 408, 164: 403, TOO_MANY_QUERIES: 503, 241: 507, 394: 499, ACCESS_DENIED: 403}
-_DATABASES_AS_OURS = frozenset({"", "default", "__default__"})
+QUERY_WAS_CANCELLED = 394
+ABORTED = 236
+# of what the door refuses, by HTTP status: AUTHENTICATION_FAILED, ACCESS_DENIED, QUOTA_EXCEEDED
+_ACCESS_CODES = {401: 516, 403: ACCESS_DENIED, 429: 201}
+_STATUS = {
+    60: 404, 81: 404, 159: 408, 164: 403, TOO_MANY_QUERIES: 503, 241: 507, 307: 413, QUERY_WAS_CANCELLED: 499,
+    ABORTED: 503, ACCESS_DENIED: 403,
+}  # fmt: skip
+# What to do about a limit that a query has met, by code.
+_WAYS_OUT = {
+    159: "ask for a shorter window of time, or use the roll-up stage_latency_1m",
+    241: "aggregate earlier, or ask for a shorter window of time",
+    396: "add a LIMIT, or aggregate in the query",
+}
+# What somebody who may only send can read: what a store is opened with.
+_SENDERS_TABLES = frozenset({"schema_migrations"})
 _QUERY_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
-_FORMAT = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Query:
-    """What a client asks. `tag` marks the running query, so that it can be ended."""
-
-    statement: str
-    parameters: dict[str, str]
-    default_format: str
-    tag: str
+_LONGEST_INSERT_STATEMENT = 1024
+_PACKED_ELSEWHERE_BYTES = 64 * 1024
 
 
 class SqlPort:
-    """Runs guarded statements on a few read-only sessions. `owner` is a connection of its own for ending queries."""
+    """Answers queries and inserts. `owner` is a connection of its own for ending queries."""
 
-    def __init__(self, dsn: ChdbDsn, owner: Store, *, host: str) -> None:
+    def __init__(
+        self,
+        dsn: ChdbDsn,
+        owner: Store,
+        *,
+        host: str,
+        access: Access | None = None,
+        any_name: bool = False,
+        anybody_inserts: bool = False,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """`any_name`: the port may be asked for by any DNS name, since no web page gets in.
+
+        `anybody_inserts`: where no tokens are asked for, inserts are taken all the same.
+        """
+        self._access = access or Access()
+        self._any_name = any_name
+        self._anybody_inserts = anybody_inserts
         self._owner = owner
         self._database = dsn.database
         self._host = host
-        self._guard = SqlGuard(
-            (
-                EngineFunction(str(name), bool(aggregate), bool(insensitive), str(alias), str(category))
-                for name, aggregate, insensitive, alias, category in owner.rows(
-                    "SELECT name, is_aggregate, case_insensitive, alias_to, toString(categories) FROM system.functions"
-                )
-            ),
-            database=self._database,
-        )
-        self._readers = [EmbeddedReader(dsn, READER_LIMITS) for _ in range(READERS)]
-        self._idle = list(self._readers)
-        self._free = asyncio.Semaphore(READERS)
-        self._running: set[str] = set()
-        # threads of its own: slow queries must not hold up the receiver's decoding
-        self._threads = ThreadPoolExecutor(READERS, thread_name_prefix="tailsight-sql")
+        functions = [
+            EngineFunction(str(name), bool(aggregate), bool(insensitive), str(alias), str(category))
+            for name, aggregate, insensitive, alias, category in owner.rows(
+                "SELECT name, is_aggregate, case_insensitive, alias_to, toString(categories) FROM system.functions"
+            )
+        ]
+        table_functions = [str(name) for (name,) in owner.rows("SELECT name FROM system.table_functions")]
+        [(version,)] = owner.rows("SELECT version()")
+        self._version = str(version)
+        self._guard = SqlGuard(functions, table_functions, database=dsn.database)
+        self._senders_guard = SqlGuard(functions, table_functions, database=dsn.database, tables=_SENDERS_TABLES)
+        self._readers = Readers(dsn, owner, patience_s=patience_s)
+        self._ingest = SqlIngest(owner.another())
 
-    def app(self) -> Starlette:
-        """Return the ASGI application."""
+    def app(self) -> Guarded:
+        """Return the ASGI application, behind its door."""
+        return Guarded(self._app(), self._access, scopes_of=_scopes_of, refuse=_refuse, check=_check_address)
+
+    def _app(self) -> Starlette:
         return Starlette(
             routes=[
                 Route("/ping", self._ping, methods=["GET", "HEAD"]),
@@ -85,109 +108,154 @@ class SqlPort:
 
     def close(self) -> None:
         """End running queries and the sessions."""
-        for tag in tuple(self._running):
-            self._owner.kill(tag)
-        self._threads.shutdown(wait=True, cancel_futures=True)
-        for reader in self._readers:
-            reader.close()
+        self._readers.close()
+        self._ingest.close()
         self._owner.close()
 
     async def _ping(self, _: Request) -> Response:
         return PlainTextResponse("Ok.\n")
 
     async def _answer(self, request: Request) -> Response:
-        began_ns = time.perf_counter_ns()
         try:
             self._check_origin(request)
-            query = await self._query_of(request)
+            check_address(request, self._database)
+            body = request.stream()
+            statement = request.query_params.get("query", "").encode()
+            beginning = b"" if statement else await _beginning_of(body)
+            if is_insert(statement or beginning):
+                return await self._insert(request, statement, beginning, body)
+            query = await read_query(request, beginning, body)
             if query is None:
                 return PlainTextResponse("Ok.\n")  # as ClickHouse greets
-            answer = await self._run_while_connected(request, query)
+            return await self._query(request, query)
+        except AccessError as error:
+            return _failed(_ACCESS_CODES[error.status], str(error))
         except RefusedQueryError as error:
-            return _failure(ACCESS_DENIED, str(error))
+            return _failed(ACCESS_DENIED, str(error))
         except QueryFailedError as error:
-            return _failure(error.code, error.detail)
+            return _failed(error.code, error.detail)
         except StorageError as error:
-            return _failure(0, str(error), status=503)
-        headers = {
-            "X-ClickHouse-Server-Display-Name": "tailsight",
-            "X-ClickHouse-Query-Id": _query_id(request),
-            "X-ClickHouse-Timezone": "UTC",
-            "X-ClickHouse-Summary": (
-                f'{{"elapsed_ns":"{time.perf_counter_ns() - began_ns}","result_bytes":"{len(answer)}"}}'
-            ),
-        }
+            return _failed(ABORTED, str(error))
+        except ClientDisconnect:
+            return _failed(QUERY_WAS_CANCELLED, "the client has left")
+
+    async def _query(self, request: Request, query: ReadQuery) -> Response:
+        began_s = time.perf_counter()
+        caller = caller_of(request)
+        leaving = asyncio.ensure_future(_left(request))
+        try:
+            answer = go_hello(query.statement, query.speaks_native, self._version)
+            if answer is None:
+                answer = await self._readers.run(
+                    lambda reader, tag: self._run(reader, query, tag, caller),
+                    caller=caller.name or (request.client.host if request.client else ""),
+                    leaving=leaving,
+                )
+        finally:
+            leaving.cancel()
+        took_s = time.perf_counter() - began_s
+        headers = self._headers(request, f'{{"elapsed_ns":"{int(took_s * 1e9)}","result_bytes":"{len(answer)}"}}')
+        if query.coding:
+            headers |= {"Content-Encoding": query.coding, "Vary": "Accept-Encoding"}
+            is_large = len(answer) > _PACKED_ELSEWHERE_BYTES
+            answer = (
+                await asyncio.to_thread(_packed, answer, query.coding) if is_large else _packed(answer, query.coding)
+            )
         return Response(answer, headers=headers, media_type="application/octet-stream")
+
+    def _run(self, reader: EmbeddedReader, query: ReadQuery, tag: str, caller: Caller) -> bytes:
+        statement, parameters = query.statement, query.parameters
+        inserts = self._may_insert(caller)
+        if inserts and (instead := with_insert_settings(statement)):
+            return reader.run(*instead, default_format=query.default_format, tag=tag)
+        guard = self._guard if READ in caller.scopes else self._senders_guard
+        allowed = guard.check(statement, lambda text: reader.run(f"EXPLAIN AST {text}", parameters).decode())
+        return reader.run(allowed, parameters, default_format=query.default_format, tag=tag)
+
+    async def _insert(
+        self, request: Request, statement: bytes, beginning: bytes, body: AsyncIterator[bytes]
+    ) -> Response:
+        caller = caller_of(request)
+        if not self._may_insert(caller):
+            if self._access.is_guarded:
+                caller.require(INGEST)
+            raise ForbiddenError(
+                "nothing may be inserted here: start the collector with --tokens, and insert with a token whose scope "
+                "is ingest; or with --sql-ingest, so that everybody who reaches this port may insert"
+            )
+        if not statement:
+            statement, _, beginning = beginning.partition(b"\n")
+        insertion = Insertion.of(statement, settings_in(request), database=self._database)
+        size = await self._ingest.load(insertion, _chained(beginning, body))
+        return Response(b"", headers=self._headers(request, f'{{"written_bytes":"{size}"}}'))
+
+    def _may_insert(self, caller: Caller) -> bool:
+        return INGEST in caller.scopes and (self._access.is_guarded or self._anybody_inserts)
 
     def _check_origin(self, request: Request) -> None:
         """Refuse web pages: a page in somebody's browser can reach the loopback address too, by its own DNS name."""
         host = re.sub(r":\d+$", "", request.headers.get("host", "")).strip("[]")
-        if request.headers.get("origin") or not (host in ("localhost", self._host) or _is_address(host)):
+        is_ours = self._any_name or host in ("localhost", self._host) or _is_address(host)
+        if request.headers.get("origin") or not is_ours:
             raise RefusedQueryError(
                 f"requests from web pages, or for the name {host[:80]!r}, are not answered; use the collector's address"
             )
 
-    async def _query_of(self, request: Request) -> _Query | None:
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > MAX_BODY_BYTES:
-                raise RefusedQueryError(f"the statement is longer than {MAX_BODY_BYTES} bytes")
-        in_address = request.query_params.get("query", "")
-        try:
-            statement = "\n".join(part for part in (in_address, body.decode()) if part)
-        except UnicodeDecodeError:
-            raise RefusedQueryError("the statement is not UTF-8") from None
-        if not statement and request.method == "GET":
-            return None
-        wanted = request.query_params.get("default_format") or request.headers.get("x-clickhouse-format")
-        default_format = wanted or "TabSeparated"
-        if not _FORMAT.fullmatch(default_format):
-            raise RefusedQueryError(f"format {default_format[:64]!r} is not the name of a format")
-        database = request.query_params.get("database") or request.headers.get("x-clickhouse-database") or ""
-        if database not in _DATABASES_AS_OURS | {self._database}:
-            raise RefusedQueryError(f"database {database[:64]} is not served here; {self._database} is")
-        parameters = {
-            key.removeprefix("param_"): value for key, value in request.query_params.items() if key.startswith("param_")
+    def _headers(self, request: Request, summary: str) -> dict[str, str]:
+        given = request.query_params.get("query_id", "")
+        return {
+            "X-ClickHouse-Server-Display-Name": "tailsight",
+            "X-ClickHouse-Query-Id": given if _QUERY_ID.fullmatch(given) else secrets.token_hex(16),
+            "X-ClickHouse-Timezone": "UTC",
+            "X-ClickHouse-Summary": summary,
         }
-        return _Query(statement, parameters, default_format, f"tailsight-{secrets.token_hex(16)}")
 
-    async def _run_while_connected(self, request: Request, query: _Query) -> bytes:
-        """Run a query, and end it when its client leaves; raises QueryFailedError while all readers are busy."""
-        try:
-            await asyncio.wait_for(self._free.acquire(), READER_PATIENCE_S)
-        except TimeoutError:
-            raise QueryFailedError(f"all {READERS} readers are busy; try again later", TOO_MANY_QUERIES) from None
-        running = asyncio.get_running_loop().run_in_executor(self._threads, self._run, query)
-        running.add_done_callback(lambda _: self._free.release())
-        leaving = asyncio.ensure_future(_left(request))
-        try:
-            waiting: list[asyncio.Future[Any]] = [running, leaving]
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            while not running.done():  # again and again: it may be on its way from the check to the run
-                await asyncio.to_thread(self._owner.kill, query.tag)
-                await asyncio.wait([running], timeout=_KILL_AGAIN_S)
-            return await running
-        finally:
-            leaving.cancel()
 
-    def _run(self, query: _Query) -> bytes:
-        reader = self._idle.pop()
-        self._running.add(query.tag)
-        try:
-            allowed = self._guard.check(
-                query.statement, lambda text: reader.run(f"EXPLAIN AST {text}", query.parameters).decode()
-            )
-            return reader.run(allowed, query.parameters, default_format=query.default_format, tag=query.tag)
-        finally:
-            self._running.discard(query.tag)
-            self._idle.append(reader)
+def _scopes_of(path: str) -> tuple[str, ...]:
+    return () if path == "/ping" else (READ, INGEST)
+
+
+def _check_address(request: Request) -> None:
+    """Refuse a token in the address, as ClickHouse would take it: addresses are written to logs on their way."""
+    if not request.query_params.keys().isdisjoint(("user", "password")):
+        raise UnauthenticatedError(
+            "user and password in the address are not taken, because addresses are logged: send the token as "
+            "`Authorization: Bearer TOKEN`, as HTTP Basic's password (curl --user any:TOKEN), or as X-ClickHouse-Key"
+        )
+
+
+def _refuse(_: Request, error: AccessError) -> Response:
+    answer = _failure(_ACCESS_CODES[error.status], str(error), status=error.status)
+    if isinstance(error, UnauthenticatedError):
+        answer.headers["WWW-Authenticate"] = 'Basic realm="tailsight", Bearer realm="tailsight"'
+    return answer
+
+
+async def _beginning_of(body: AsyncIterator[bytes]) -> bytes:
+    """Read a body's first line, or as much as an insert's statement may have."""
+    beginning = b""
+    async for part in body:
+        beginning += part
+        if b"\n" in part or len(beginning) > _LONGEST_INSERT_STATEMENT:
+            break
+    return beginning
+
+
+async def _chained(beginning: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    if beginning:
+        yield beginning
+    async for part in rest:
+        yield part
 
 
 async def _left(request: Request) -> None:
     """Return when the client has gone."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
+
+
+def _packed(answer: bytes, coding: str) -> bytes:
+    return zstandard.compress(answer) if coding == "zstd" else gzip.compress(answer, compresslevel=1)
 
 
 def _is_address(host: str) -> bool:
@@ -198,13 +266,10 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _query_id(request: Request) -> str:
-    given = request.query_params.get("query_id", "")
-    return given if _QUERY_ID.fullmatch(given) else secrets.token_hex(16)
+def _failed(code: int, message: str) -> Response:
+    return _failure(code, f"{message}; {_WAYS_OUT[code]}" if code in _WAYS_OUT else message)
 
 
 def _failure(code: int, message: str, *, status: int | None = None) -> Response:
     text = message if "DB::Exception" in message else f"Code: {code}. DB::Exception: {message}"
-    return PlainTextResponse(
-        text + "\n", status or _STATUS.get(code, 400 if code else 500), {"X-ClickHouse-Exception-Code": str(code)}
-    )
+    return PlainTextResponse(text + "\n", status or _STATUS.get(code, 400), {"X-ClickHouse-Exception-Code": str(code)})

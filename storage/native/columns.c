@@ -23,6 +23,45 @@ static const char *const REASON_NAMES[REASONS] = {
 
 /* --- maps --- */
 
+static inline uint32_t
+number_at(const Buffer *numbers, uint64_t row)
+{
+    uint32_t number;
+    memcpy(&number, numbers->data + row * sizeof number, sizeof number);
+    return number;
+}
+
+/* The number that a key of the attributes, which has a number there, has among those that have a type. */
+static uint32_t
+number_of_key(Map *types, uint32_t number, Slice key)
+{
+    size_t at = number * sizeof(uint32_t), missing = at + sizeof(uint32_t);
+    if (types->number_of_key.used < missing) {
+        missing -= types->number_of_key.used;
+        uint8_t *more = reserve(&types->number_of_key, missing);
+        if (more == NULL) {
+            return 0;
+        }
+        memset(more, 0, missing);
+        types->number_of_key.used += missing;
+    }
+    uint32_t found = number_at(&types->number_of_key, number);
+    if (found == 0) { /* not yet known, or '' */
+        found = text_number(&types->keys, key);
+        memcpy(types->number_of_key.data + at, &found, sizeof found);
+    }
+    return found;
+}
+
+static uint32_t
+number_of_type(Map *types, enum ValueType type)
+{
+    if (types->number_of_type[type] == 0) {
+        types->number_of_type[type] = text_number(&types->types, literal(TYPE_NAMES[type]));
+    }
+    return types->number_of_type[type];
+}
+
 /* Append a value as String: its length is known when it is written. */
 static bool
 put_value(Buffer *out, const Value *value)
@@ -56,11 +95,14 @@ put_value(Buffer *out, const Value *value)
     return true;
 }
 
-/* Put the attributes of a message, which are its fields of a number, into a map and the map of their types. */
+/* Put the attributes of a message, which are its fields of a number, into a map and the map of their types. Most spans
+ * have the keys of the span before, in the same order: so that is where they are looked for first. */
 static bool
 put_attributes(Map *map, Map *types, Slice message, uint32_t number)
 {
     Fields f = {.left = message};
+    uint64_t guess = map->last_row, end = map->pairs;
+    map->last_row = map->pairs;
     while (next_field(&f) && f.number <= number) {
         if (f.number != number) {
             continue;
@@ -69,11 +111,18 @@ put_attributes(Map *map, Map *types, Slice message, uint32_t number)
         if (f.wire != BYTES || !read_pair(f.bytes, &pair) || !put_value(&map->values, &pair.value)) {
             return false;
         }
-        put_text(&map->keys, pair.key);
+        uint32_t key;
+        if (guess < end && is_text(&map->keys, number_at(&map->keys.rows, guess), pair.key)) {
+            key = number_at(&map->keys.rows, guess);
+        } else {
+            key = text_number(&map->keys, pair.key);
+        }
+        guess++;
+        put_number(&map->keys, key);
         map->pairs++;
         if (types != NULL && pair.value.type != STRING) {
-            put_text(&types->keys, pair.key);
-            put_text(&types->types, literal(TYPE_NAMES[pair.value.type]));
+            put_number(&types->keys, number_of_key(types, key, pair.key));
+            put_number(&types->types, number_of_type(types, pair.value.type));
             types->pairs++;
         }
     }
@@ -85,37 +134,34 @@ put_attributes(Map *map, Map *types, Slice message, uint32_t number)
 }
 
 static void
-put_pairs(Map *map, const Pairs *pairs)
+put_pairs(const Columns *c, Map *map, const Pairs *pairs)
 {
-    put(&map->keys.rows, pairs->keys.data, pairs->keys.used);
-    put(map->has_types ? &map->types.rows : &map->values, pairs->values.data, pairs->values.used);
+    put(&map->keys.rows, c->kept_numbers.data + pairs->numbers_at, pairs->pairs * sizeof(uint32_t));
+    put(map->has_types ? &map->types.rows : &map->values, c->kept_values.data + pairs->values_at, pairs->values_bytes);
     map->pairs += pairs->pairs;
     put_u64(&map->offsets, map->pairs);
 }
 
-/* Take the last row of a map out again, for repetition. */
-static void
-take_last(Map *map, Pairs *pairs, uint64_t pairs_before, size_t values_before)
+/* Take the one row of a map out again, for repetition. */
+static Pairs
+take_row(Columns *c, Map *map)
 {
     Buffer *values = map->has_types ? &map->types.rows : &map->values;
-    size_t keys_before = pairs_before * sizeof(uint32_t);
-    pairs->pairs = map->pairs - pairs_before;
-    pairs->keys.used = pairs->values.used = 0;
-    if (!map->keys.rows.is_full && !values->is_full) {
-        put(&pairs->keys, map->keys.rows.data + keys_before, map->keys.rows.used - keys_before);
-        put(&pairs->values, values->data + values_before, values->used - values_before);
-        map->keys.rows.used = keys_before;
-        values->used = values_before;
-        map->offsets.used -= sizeof(uint64_t);
-    }
-    map->pairs = pairs_before;
+    Pairs taken = {map->pairs, c->kept_numbers.used, c->kept_values.used, values->used};
+    put(&c->kept_numbers, map->keys.rows.data, map->keys.rows.used);
+    put(&c->kept_values, values->data, values->used);
+    map->keys.rows.used = values->used = map->offsets.used = 0;
+    map->pairs = map->last_row = 0;
+    return taken;
 }
 
 static void
 start_map(Map *map, bool has_types)
 {
     map->has_types = has_types;
-    map->pairs = 0;
+    map->pairs = map->last_row = 0;
+    map->number_of_key.used = 0;
+    memset(map->number_of_type, 0, sizeof map->number_of_type);
     map->offsets.used = map->values.used = 0;
     start_dictionary(&map->keys);
     if (has_types) {
@@ -130,48 +176,43 @@ drop_map(Map *map)
     drop_dictionary(&map->keys);
     drop(&map->values);
     drop_dictionary(&map->types);
+    drop(&map->number_of_key);
 }
 
 static bool
 is_map_full(const Map *map)
 {
     return map->offsets.is_full || map->keys.is_full || map->keys.rows.is_full || map->values.is_full ||
-           map->types.is_full || map->types.rows.is_full;
-}
-
-static size_t
-size_of_map(const Map *map)
-{
-    return map->offsets.used + map->keys.texts.used + map->keys.rows.used + map->values.used + map->types.rows.used;
+           map->types.is_full || map->types.rows.is_full || map->number_of_key.is_full;
 }
 
 /* --- rows --- */
 
 bool
-set_resource(Columns *c, Slice message)
+set_context(Columns *c, Slice resource, const Scope *scope)
 {
-    uint64_t pairs = c->resource.pairs, typed = c->resource_types.pairs;
-    size_t values = c->resource.values.used, types = c->resource_types.types.rows.used;
-    if (!put_attributes(&c->resource, &c->resource_types, message, 1)) {
+    size_t kept = c->kept_numbers.used + c->kept_values.used;
+    Context context = {.scope_name = text_number(&c->scope_name, scope->name),
+                       .scope_version = text_number(&c->scope_version, scope->version)};
+    if (!put_attributes(&c->resource, &c->resource_types, resource, 1) ||
+        !put_attributes(&c->scope_attributes, NULL, scope->message, 3)) {
         return false;
     }
-    take_last(&c->resource, &c->of_resource, pairs, values);
-    take_last(&c->resource_types, &c->of_resource_types, typed, types);
+    context.resource = take_row(c, &c->resource);
+    context.resource_types = take_row(c, &c->resource_types);
+    context.scope_attributes = take_row(c, &c->scope_attributes);
+    put(&c->contexts, &context, sizeof context);
+    c->common_bytes = c->kept_numbers.used + c->kept_values.used - kept;
+    c->estimated_bytes += c->common_bytes;
     return true;
 }
 
-bool
-set_scope(Columns *c, const Scope *scope)
+void
+add_span(Columns *c, const Span *span, uint64_t received_ns, enum Reason reason)
 {
-    uint64_t pairs = c->scope_attributes.pairs;
-    size_t values = c->scope_attributes.values.used;
-    if (!put_attributes(&c->scope_attributes, NULL, scope->message, 3)) {
-        return false;
-    }
-    take_last(&c->scope_attributes, &c->of_scope, pairs, values);
-    c->scope_name_number = text_number(&c->scope_name, scope->name);
-    c->scope_version_number = text_number(&c->scope_version, scope->version);
-    return true;
+    Row row = {*span, received_ns, (uint32_t)(c->contexts.used / sizeof(Context)) - 1, reason};
+    put(&c->waiting, &row, sizeof row);
+    c->estimated_bytes += c->common_bytes + length_of(span->message) + sizeof row;
 }
 
 static bool
@@ -219,11 +260,13 @@ put_link(Columns *c, Slice message)
     return !f.is_wrong && put_attributes(&c->link_attributes, &c->link_types, message, 4);
 }
 
-bool
-put_span(Columns *c, const Span *span, uint64_t received_ns, enum Reason reason)
+static bool
+put_row(Columns *c, const Row *row)
 {
-    put_u64(&c->received_at, received_ns);
-    put_number(&c->reason, reason == STORED ? 0 : text_number(&c->reason, literal(REASON_NAMES[reason])));
+    const Span *span = &row->span;
+    const Context *context = (const Context *)(const void *)c->contexts.data + row->context;
+    put_u64(&c->received_at, row->received_ns);
+    put_number(&c->reason, row->reason == STORED ? 0 : text_number(&c->reason, literal(REASON_NAMES[row->reason])));
     put_string(&c->trace_id, span->trace_id);
     put_string(&c->span_id, span->span_id);
     put_string(&c->parent_span_id, span->parent_span_id);
@@ -234,11 +277,11 @@ put_span(Columns *c, const Span *span, uint64_t received_ns, enum Reason reason)
     put_u32(&c->status_code, (uint32_t)span->status_code);
     put_string(&c->status_message, span->status_message);
     put_string(&c->trace_state, span->trace_state);
-    put_pairs(&c->resource, &c->of_resource);
-    put_pairs(&c->resource_types, &c->of_resource_types);
-    put_number(&c->scope_name, c->scope_name_number);
-    put_number(&c->scope_version, c->scope_version_number);
-    put_pairs(&c->scope_attributes, &c->of_scope);
+    put_pairs(c, &c->resource, &context->resource);
+    put_pairs(c, &c->resource_types, &context->resource_types);
+    put_number(&c->scope_name, context->scope_name);
+    put_number(&c->scope_version, context->scope_version);
+    put_pairs(c, &c->scope_attributes, &context->scope_attributes);
     c->rows++;
     if (!put_attributes(&c->attributes, &c->attribute_types, span->message, 9)) {
         return false;
@@ -256,12 +299,73 @@ put_span(Columns *c, const Span *span, uint64_t received_ns, enum Reason reason)
     return true;
 }
 
+/* The key of the table spans (sql/migrations/0003): minute, trace id, start. */
+typedef struct {
+    uint64_t minute, trace_id[2], start_ns;
+    const Row *row;
+} Place;
+
+static int
+compare_places(const void *left, const void *right)
+{
+    const Place *a = left, *b = right;
+#define COMPARE(part)                                                                                                      \
+    if (a->part != b->part) {                                                                                              \
+        return a->part < b->part ? -1 : 1;                                                                                 \
+    }
+    COMPARE(minute)
+    COMPARE(trace_id[0])
+    COMPARE(trace_id[1])
+    COMPARE(start_ns)
+#undef COMPARE
+    return a->row < b->row ? -1 : 1; /* as they came: the same bytes always make the same block */
+}
+
+static uint64_t
+big_endian(const uint8_t *at)
+{
+    uint64_t value = 0;
+    for (int i = 0; i < 8; i++) {
+        value = value << 8 | at[i];
+    }
+    return value;
+}
+
+static bool
+put_rows(Columns *c)
+{
+    size_t count = spans_waiting(c);
+    const Row *rows = (const Row *)(const void *)c->waiting.data;
+    Place *places = malloc(count * sizeof *places);
+    if (places == NULL) {
+        c->waiting.is_full = true;
+        return true;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const Span *span = &rows[i].span;
+        bool has_id = length_of(span->trace_id) == 16;
+        places[i] = (Place){
+            .minute = span->start_ns / UINT64_C(60000000000),
+            .trace_id = {has_id ? big_endian(span->trace_id.at) : 0, has_id ? big_endian(span->trace_id.at + 8) : 0},
+            .start_ns = span->start_ns,
+            .row = &rows[i],
+        };
+    }
+    qsort(places, count, sizeof *places, compare_places);
+    bool is_fine = true;
+    for (size_t i = 0; i < count && is_fine; i++) {
+        is_fine = put_row(c, places[i].row);
+    }
+    free(places);
+    return is_fine;
+}
+
 /* --- the block --- */
 
 /* Everything that is a Buffer, a Dictionary or a Map of the columns. */
 #define BUFFERS(DO)                                                                                                        \
     DO(received_at) DO(trace_id) DO(span_id) DO(parent_span_id) DO(start) DO(end) DO(name) DO(kind) DO(status_code)        \
-    DO(status_message) DO(trace_state) DO(event_ends) DO(event_time) DO(link_ends) DO(link_trace_id) DO(link_span_id)
+    DO(status_message) DO(trace_state) DO(waiting) DO(contexts) DO(kept_numbers) DO(kept_values) DO(event_ends) DO(event_time) DO(link_ends) DO(link_trace_id) DO(link_span_id)
 #define DICTIONARIES(DO) DO(reason) DO(scope_name) DO(scope_version) DO(event_name)
 #define MAPS(DO)                                                                                                           \
     DO(attributes, false) DO(attribute_types, true) DO(resource, false) DO(resource_types, true)                           \
@@ -271,8 +375,8 @@ put_span(Columns *c, const Span *span, uint64_t received_ns, enum Reason reason)
 void
 start_columns(Columns *c)
 {
-    c->rows = 0;
-    c->events = c->links = 0;
+    c->rows = c->events = c->links = 0;
+    c->estimated_bytes = c->common_bytes = 0;
 #define START(name) c->name.used = 0;
     BUFFERS(START)
 #undef START
@@ -296,18 +400,12 @@ drop_columns(Columns *c)
 #define DROP(name, has_types) drop_map(&c->name);
     MAPS(DROP)
 #undef DROP
-    Pairs *const repeated[] = {&c->of_resource, &c->of_resource_types, &c->of_scope};
-    for (size_t i = 0; i < sizeof repeated / sizeof *repeated; i++) {
-        drop(&repeated[i]->keys);
-        drop(&repeated[i]->values);
-    }
 }
 
 bool
 is_out_of_memory(const Columns *c)
 {
-    bool is_full = c->of_resource.keys.is_full || c->of_resource.values.is_full || c->of_resource_types.keys.is_full ||
-                   c->of_resource_types.values.is_full || c->of_scope.keys.is_full || c->of_scope.values.is_full;
+    bool is_full = false;
 #define ASK(name) is_full |= c->name.is_full;
     BUFFERS(ASK)
 #undef ASK
@@ -318,22 +416,6 @@ is_out_of_memory(const Columns *c)
     MAPS(ASK)
 #undef ASK
     return is_full;
-}
-
-size_t
-size_of_columns(const Columns *c)
-{
-    size_t size = 0;
-#define ADD(name) size += c->name.used;
-    BUFFERS(ADD)
-#undef ADD
-#define ADD(name) size += c->name.texts.used + c->name.rows.used;
-    DICTIONARIES(ADD)
-#undef ADD
-#define ADD(name, has_types) size += size_of_map(&c->name);
-    MAPS(ADD)
-#undef ADD
-    return size;
 }
 
 #define LOW_CARDINALITY "LowCardinality(String)"
@@ -398,9 +480,15 @@ put_array(Buffer *out, const char *name, const char *type, const Buffer *data, c
     put(out, data->data, data->used);
 }
 
-void
-put_block(Buffer *out, const Columns *c)
+bool
+put_block(Buffer *out, Columns *c)
 {
+    if (!put_rows(c)) {
+        return false;
+    }
+    if (is_out_of_memory(c)) {
+        return true;
+    }
     put_varint(out, COLUMNS);
     put_varint(out, c->rows);
     put_buffer(out, "received_at", "DateTime64(9, 'UTC')", &c->received_at);
@@ -430,4 +518,6 @@ put_block(Buffer *out, const Columns *c)
     put_array(out, "links.span_id", "Array(FixedString(8))", &c->link_span_id, &c->link_ends);
     put_map_column(out, "links.attributes", &c->link_attributes, &c->link_ends);
     put_map_column(out, "links.attribute_types", &c->link_types, &c->link_ends);
+    start_columns(c);
+    return true;
 }

@@ -64,10 +64,9 @@ text_number(Dictionary *d, Slice text)
     uint32_t slot = hash & d->slot_mask;
     const Entry *entries = (const Entry *)(const void *)d->entries.data;
     for (; d->slots[slot]; slot = (slot + 1) & d->slot_mask) {
-        const Entry *entry = &entries[d->slots[slot] - 1];
-        if (entry->hash == hash && entry->length == length &&
-            (length == 0 || memcmp(d->texts.data + entry->at, text.at, length) == 0)) {
-            return d->slots[slot] - 1;
+        uint32_t number = d->slots[slot] - 1;
+        if (entries[number].hash == hash && is_text(d, number, text)) {
+            return number;
         }
     }
     put_varint(&d->texts, length);

@@ -25,6 +25,15 @@ extern uint64_t dictionary_seed;
 /* Find or add a text: its number. */
 uint32_t text_number(Dictionary *d, Slice text);
 
+/* Is it that text? */
+static inline bool
+is_text(const Dictionary *d, uint32_t number, Slice text)
+{
+    const Entry *entry = (const Entry *)(const void *)d->entries.data + number;
+    size_t length = length_of(text);
+    return entry->length == length && (length == 0 || memcmp(d->texts.data + entry->at, text.at, length) == 0);
+}
+
 static inline void
 put_number(Dictionary *d, uint32_t number)
 {

@@ -184,7 +184,7 @@ decode_scope_spans(Decoding *d, Slice message, Slice resource, uint64_t received
         if (f.number != 2) {
             continue;
         }
-        if (!is_set && !set_scope(&d->columns, &scope)) {
+        if (!is_set && !set_context(&d->columns, resource, &scope)) {
             return false;
         }
         is_set = true;
@@ -193,12 +193,10 @@ decode_scope_spans(Decoding *d, Slice message, Slice resource, uint64_t received
             return false;
         }
         enum Reason reason = reason_of(&span, received_ns);
-        if (!put_span(&d->columns, &span, received_ns, reason)) {
-            return false;
-        }
+        add_span(&d->columns, &span, received_ns, reason);
         own.spans++;
         own.rejected += reason != STORED;
-        d->is_too_large |= size_of_columns(&d->columns) + d->out.used > d->max_bytes;
+        d->is_too_large |= d->columns.estimated_bytes + d->out.used > d->max_bytes;
         if (d->is_too_large || is_out_of_memory(&d->columns)) {
             return true;
         }
@@ -219,7 +217,6 @@ decode_resource_spans(Decoding *d, Slice message, uint64_t received_ns)
 {
     Fields f = {.left = message};
     Slice resource = {message.end, message.end};
-    bool is_set = false;
     Totals none = {0, 0};
     put(&d->totals, &none, sizeof none);
     if (d->totals.is_full) {
@@ -232,10 +229,6 @@ decode_resource_spans(Decoding *d, Slice message, uint64_t received_ns)
             }
             resource = f.bytes;
         } else if (f.number == 2) {
-            if (!is_set && !set_resource(&d->columns, resource)) {
-                return false;
-            }
-            is_set = true;
             if (f.wire != BYTES || !decode_scope_spans(d, f.bytes, resource, received_ns)) {
                 return false;
             }
@@ -244,14 +237,11 @@ decode_resource_spans(Decoding *d, Slice message, uint64_t received_ns)
     return !f.is_wrong;
 }
 
-static void
+static bool
 finish_block(Decoding *d)
 {
-    if (d->columns.rows) {
-        d->rows += d->columns.rows;
-        put_block(&d->out, &d->columns);
-        start_columns(&d->columns);
-    }
+    d->rows += spans_waiting(&d->columns);
+    return spans_waiting(&d->columns) == 0 || put_block(&d->out, &d->columns);
 }
 
 static bool
@@ -276,10 +266,7 @@ decode_record(Decoding *d, Slice record, uint64_t now_ns)
             return false;
         }
     }
-    if (size_of_columns(&d->columns) > BLOCK_BYTES) {
-        finish_block(d);
-    }
-    return true;
+    return d->columns.estimated_bytes <= BLOCK_BYTES || finish_block(d);
 }
 
 static bool
@@ -295,8 +282,7 @@ decode_segment(Decoding *d, Slice segment, uint64_t now_ns)
             return true;
         }
     }
-    finish_block(d);
-    return true;
+    return d->is_too_large || finish_block(d);
 }
 
 static PyObject *

@@ -5,6 +5,7 @@ setting. The tables, the decoding of OTLP and the stage rules are the `.sql` fil
 """
 
 from tailsight_storage.attributes import AttributeValue, decode_attributes
+from tailsight_storage.decoder import batch_of, scan
 from tailsight_storage.dsn import DEFAULT_STORE, STORE_ENV, ChdbDsn, ServerDsn, StoreDsn, parse_dsn
 from tailsight_storage.embedded import EmbeddedReader
 from tailsight_storage.errors import (
@@ -17,7 +18,7 @@ from tailsight_storage.errors import (
     StoreUnavailableError,
 )
 from tailsight_storage.queries import NamedQuery, load_query
-from tailsight_storage.store import Store, open_store
+from tailsight_storage.store import Store, insert_settings, open_store
 
 __all__ = [
     "DEFAULT_STORE",
@@ -36,8 +37,11 @@ __all__ = [
     "StoreDsn",
     "StoreInUseError",
     "StoreUnavailableError",
+    "batch_of",
     "decode_attributes",
+    "insert_settings",
     "load_query",
     "open_store",
     "parse_dsn",
+    "scan",
 ]

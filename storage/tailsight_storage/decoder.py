@@ -17,7 +17,7 @@ from typing import Protocol, cast
 
 from tailsight_storage.attributes import AttributeValue, attributes_of
 
-BUILD = "11b850d10d25"
+BUILD = "b48e2614eaac"
 """The beginning of the SHA-256 of storage/native/*.[ch]: a module that was compiled from others is not used."""
 
 _POWERS = range(-292, 325)
@@ -57,15 +57,14 @@ class Decoder(Protocol):
 class Scan:
     """What a request holds. `rejected` counts by reason, in the order of `tailsight_rejection`.
 
-    `sender` and `number` are of the one numbered scope; '' and 0 where there is none, or several.
+    `batch` is the sender and the number of the one numbered scope; None where there is none, or several.
     """
 
     spans: int
     rejected: tuple[int, ...]
     unfolded_bytes: int
     is_report: bool
-    sender: str
-    number: int
+    batch: tuple[str, int] | None
 
 
 def scan(body: bytes, received_ns: int) -> Scan | None:
@@ -74,14 +73,17 @@ def scan(body: bytes, received_ns: int) -> Scan | None:
     if found is None:
         return None
     spans, rejected, unfolded_bytes, is_report, numbered, scope = found
-    sender, number = batch_number(attributes_of(scope, _SCOPE_ATTRIBUTES)) if numbered == 1 else ("", 0)
-    return Scan(spans, rejected, unfolded_bytes, is_report, sender, number)
+    return Scan(spans, rejected, unfolded_bytes, is_report, batch_of(scope) if numbered == 1 else None)
 
 
-def batch_number(scope: dict[str, AttributeValue]) -> tuple[str, int]:
-    """Return a numbered scope's sender and number; '' and 0 where these are not what they should be."""
+def batch_of(scope: bytes) -> tuple[str, int] | None:
+    """Return an encoded InstrumentationScope's sender and batch number; None where it has none that are right."""
+    return _batch(attributes_of(scope, _SCOPE_ATTRIBUTES))
+
+
+def _batch(scope: dict[str, AttributeValue]) -> tuple[str, int] | None:
     sender, number = scope.get("tailsight.sender.id"), _int(scope.get("tailsight.batch.number"))
-    return (sender, number) if isinstance(sender, str) and sender and number else ("", 0)
+    return (sender, number) if isinstance(sender, str) and sender and number else None
 
 
 def sender_rows(numbered: list[Numbered]) -> Iterator[dict[str, object]]:
@@ -89,9 +91,9 @@ def sender_rows(numbered: list[Numbered]) -> Iterator[dict[str, object]]:
     for received_ns, resource_bytes, scope_bytes, own, own_rejected, all_spans, all_rejected in numbered:
         resource = attributes_of(resource_bytes, _RESOURCE_ATTRIBUTES)
         scope = attributes_of(scope_bytes, _SCOPE_ATTRIBUTES)
-        sender, number = batch_number(scope)
-        if not number:
+        if (batch := _batch(scope)) is None:
             continue
+        sender, number = batch
         spans = _int(scope.get("tailsight.batch.spans"))
         arrived = own or min(spans, all_spans)
         yield {

@@ -13,6 +13,7 @@ DEFAULT_DATABASE = "tailsight"
 DEFAULT_PORT = 8123
 DEFAULT_TLS_PORT = 8443
 DEFAULT_STORE = f"clickhouse://127.0.0.1:{DEFAULT_PORT}/{DEFAULT_DATABASE}"
+_TLS_FILES = ("ca", "cert", "key")
 _WAYS = "use chdb:///folder for the embedded engine or clickhouse://[user:password@]host[:port]/database for a server"
 
 
@@ -45,10 +46,15 @@ class ServerDsn:
     user: str = ""
     password: str = field(default="", repr=False)
     secure: bool = False
+    ca: str = ""
+    """A file with the CA to trust in place of the system's; `cert` and `key`: our own certificate, for mutual TLS."""
+    cert: str = ""
+    key: str = ""
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"clickhouse://{self.user + '@' if self.user else ''}{host}:{self.port}/{self.database}"
+        scheme = "clickhouses" if self.secure else "clickhouse"
+        return f"{scheme}://{self.user + '@' if self.user else ''}{host}:{self.port}/{self.database}"
 
 
 StoreDsn = ChdbDsn | ServerDsn
@@ -69,7 +75,10 @@ def parse_dsn(text: str) -> StoreDsn:
     if parts.scheme in ("clickhouse", "clickhouses"):
         if not parts.hostname:
             raise InvalidDsnError(f"store {_without_password(text)!r} names no host; {_WAYS}")
-        secure = parts.scheme == "clickhouses" or parse_qs(parts.query).get("secure", ["0"])[-1] in ("1", "true")
+        options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        secure = parts.scheme == "clickhouses" or options.get("secure", "0") in ("1", "true")
+        files = {name: str(Path(options[name]).expanduser()) for name in _TLS_FILES if options.get(name)}
+        _check_files(text, files, secure=secure)
         return ServerDsn(
             host=parts.hostname,
             port=port or (DEFAULT_TLS_PORT if secure else DEFAULT_PORT),
@@ -77,8 +86,23 @@ def parse_dsn(text: str) -> StoreDsn:
             user=unquote(parts.username or ""),
             password=unquote(parts.password or ""),
             secure=secure,
+            **files,
         )
     raise InvalidDsnError(f"store {_without_password(text)!r} is of an unknown kind; {_WAYS}")
+
+
+def _check_files(text: str, files: dict[str, str], *, secure: bool) -> None:
+    """See that TLS is wanted and its files are there: the driver would say no more than that something is not."""
+    where = f"store {_without_password(text)!r}"
+    if files and not secure:
+        raise InvalidDsnError(
+            f"{where}: {', '.join(files)} are for TLS; write clickhouses:// in place of clickhouse://"
+        )
+    if "key" in files and "cert" not in files:
+        raise InvalidDsnError(f"{where}: key is of no use without cert; add &cert=/path")
+    for name, file in files.items():
+        if not Path(file).is_file():
+            raise InvalidDsnError(f"{where}: {name} {file} is no file; give the path of a file in PEM")
 
 
 def _without_password(text: str) -> str:

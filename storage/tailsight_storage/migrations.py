@@ -1,7 +1,8 @@
 """Bring a database to the tables of this version: the numbered files in `sql/migrations/`, each run once, in order.
 
 They run on the embedded engine and on a server alike. What was applied stands in `schema_migrations`, with a checksum,
-because a file that changes after it was applied would make two stores of the same version differ.
+because a file that changes after it was applied would make two stores of the same version differ. One process at a time
+changes anything (migration_lock.py).
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
-from typing import Protocol
 
 from tailsight_storage.errors import MigrationError
+from tailsight_storage.migration_lock import Connection, migration_lock
 from tailsight_storage.queries import with_includes, without_comments
 
 _SQL = resources.files("tailsight_storage") / "sql"
@@ -23,16 +24,6 @@ CREATE TABLE IF NOT EXISTS schema_migrations
 (version UInt32, name String, checksum String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))
 ENGINE = MergeTree ORDER BY version
 """
-
-
-class Connection(Protocol):
-    """What migrating needs of a database connection, set to the right database."""
-
-    def run(self, statement: str, **parameters: object) -> None:
-        """Run one statement that gives no rows."""
-
-    def rows(self, statement: str, **parameters: object) -> list[tuple[object, ...]]:
-        """Run one statement and return its rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +56,36 @@ def load_migrations() -> list[Migration]:
     return sorted(found, key=lambda migration: migration.version)
 
 
-def migrate(connection: Connection) -> list[Migration]:
-    """Apply what is missing and return it; raises MigrationError where the database is newer or differs."""
+def migrate(connection: Connection, *, alone: bool = False) -> list[Migration]:
+    """Apply what is missing and return it; raises MigrationError where the database is newer or differs.
+
+    A database that has everything is only read, so that a connection which may not change tables can open it. Several
+    may do this at once: one migrates, the others wait for it. `alone`: nobody outside this process can be at it.
+    """
+    if not _missing(connection):
+        return []
+    with migration_lock(connection, alone=alone) as show_life:
+        missing = _missing(connection)  # again: somebody else may have been quicker
+        if missing:
+            connection.run(_CREATE_LEDGER)
+        for migration in missing:
+            for statement in migration.statements:
+                show_life()
+                connection.run(statement)
+            connection.run(
+                "INSERT INTO schema_migrations (version, name, checksum) "
+                "SELECT {version:UInt32}, {name:String}, {checksum:String}",
+                version=migration.version,
+                name=migration.name,
+                checksum=migration.checksum,
+            )
+    return missing
+
+
+def _missing(connection: Connection) -> list[Migration]:
+    """Find what is not applied yet, by reading alone."""
     known = load_migrations()
-    connection.run(_CREATE_LEDGER)
-    applied = {
-        int(str(version)): str(checksum)
-        for version, checksum in connection.rows(
-            "SELECT version, any(checksum) FROM schema_migrations GROUP BY version"
-        )
-    }
+    applied = _applied(connection)
     newest = known[-1].version
     if applied and max(applied) > newest:
         raise MigrationError(
@@ -90,14 +101,12 @@ def migrate(connection: Connection) -> list[Migration]:
                 f"migration {migration.version:04}_{migration.name} was applied to this store in another form: "
                 "the store was made by a different build; import its data into a new store"
             )
-    for migration in missing:
-        for statement in migration.statements:
-            connection.run(statement)
-        connection.run(
-            "INSERT INTO schema_migrations (version, name, checksum) "
-            "SELECT {version:UInt32}, {name:String}, {checksum:String}",
-            version=migration.version,
-            name=migration.name,
-            checksum=migration.checksum,
-        )
     return missing
+
+
+def _applied(connection: Connection) -> dict[int, str]:
+    [(exists,)] = connection.rows("EXISTS TABLE schema_migrations")
+    if not exists:
+        return {}
+    rows = connection.rows("SELECT version, any(checksum) FROM schema_migrations GROUP BY version")
+    return {int(str(version)): str(checksum) for version, checksum in rows}

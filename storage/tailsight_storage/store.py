@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import re
+import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
@@ -19,6 +21,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from tailsight_storage import decoder
 from tailsight_storage.dsn import DEFAULT_PORT, ChdbDsn, ServerDsn, StoreDsn, parse_dsn
 from tailsight_storage.errors import (
     DataRefusedError,
@@ -37,6 +40,7 @@ T = TypeVar("T")
 
 TRACES_TABLE, TRACES_SCHEMA = "otlp_traces_in", "otlp_traces.proto"
 METRICS_TABLE, METRICS_SCHEMA = "otlp_metrics_in", "otlp_metrics.proto"
+SPANS_TABLE, SENDERS_TABLE = "span_arrivals", "sender_batches"
 CONNECT_TIMEOUT_S = 10
 _CODE = re.compile(r"\bCode: (\d+)")
 _OS_ERROR = re.compile(r"\[Errno -?\d+\] ([\w -]+)")
@@ -46,6 +50,7 @@ _PASSING_CODES = frozenset({
     159,  # TIMEOUT_EXCEEDED
     160,  # TOO_SLOW
     164,  # READONLY
+    201,  # QUOTA_EXCEEDED, a collector's answer to a token whose limits are used up
     202,  # TOO_MANY_SIMULTANEOUS_QUERIES
     209,  # SOCKET_TIMEOUT
     210,  # NETWORK_ERROR
@@ -61,6 +66,8 @@ _PASSING_CODES = frozenset({
 })  # fmt: skip
 MEMORY_LIMIT_CODE = 241
 INSERT_MEMORY_BYTES = 4 * 1024**3
+# Of one segment, with its resources beside each span.
+MAX_COLUMNS_BYTES = 768 * 1024**2
 
 
 # chDB allows several handles in one process, and a lock of our own would look like another's.
@@ -77,11 +84,15 @@ class Store:
     # --- life ---------------------------------------------------------------------------------------------------
 
     def migrate(self) -> list[Migration]:
-        """Create the database and bring its tables to this version; returns what was applied."""
-        with self._translated():
-            self._client.command("CREATE DATABASE IF NOT EXISTS {name:Identifier}", {"name": self.dsn.database})
+        """Create the database and bring its tables to this version; returns what was applied.
+
+        A store that is up to date is only read: a connection that may not change tables can open it as well.
+        """
+        [(exists,)] = self.rows("EXISTS DATABASE {name:Identifier}", name=self.dsn.database)
+        if not exists:
+            self.run("CREATE DATABASE IF NOT EXISTS {name:Identifier}", name=self.dsn.database)
         self._client.database = self.dsn.database
-        return migrate(self)
+        return migrate(self, alone=isinstance(self.dsn, ChdbDsn))
 
     def another(self, **settings: Any) -> Store:
         """Open a second connection to the same store, with session settings of its own."""
@@ -101,13 +112,45 @@ class Store:
 
     # --- writing ------------------------------------------------------------------------------------------------
 
-    def insert_otlp_traces(self, segment: bytes | memoryview, token: str) -> None:
-        """Store a segment: length-delimited `ExportTraceServiceRequest` messages, decoded by the database.
+    def insert_otlp_traces(self, segment: bytes | memoryview, token: str, *, decoded_here: bool | None = None) -> None:
+        """Store a segment: length-delimited `ExportTraceServiceRequest` messages.
 
         The same token again changes nothing, in no table: that makes a repeated insert safe. Returns when the rows are
         stored. Raises DataRefusedError where the bytes cannot be read, else StoreUnavailableError or QueryFailedError.
+
+        They are decoded by our C module where it is (`decoded_here`), else by the database. To the database these are
+        two ways in with tokens of their own: what may have been inserted before must go the same way again.
         """
-        self._insert_otlp(TRACES_TABLE, TRACES_SCHEMA, segment, token)
+        if decoded_here is None:
+            decoded_here = self.decodes_here
+        if not (decoded_here and segment and self._insert_decoded(segment, token)):
+            self._insert_otlp(TRACES_TABLE, TRACES_SCHEMA, segment, token)
+
+    @property
+    def decodes_here(self) -> bool:
+        """Whether segments are decoded in this process: with the C module, and where the engine is in it too."""
+        return decoder.decoder is not None and isinstance(self.dsn, ChdbDsn)
+
+    def _insert_decoded(self, segment: bytes | memoryview, token: str) -> bool:
+        """Store a segment as columns; False where it is not plain, which follows from its bytes alone."""
+        if decoder.decoder is None:
+            raise StorageError(f"store {self.dsn}: segment {token} was decoded in C, and here {decoder.why_not}")
+        try:
+            blocks, rows, numbered = decoder.decoder.columns(segment, time.time_ns(), MAX_COLUMNS_BYTES)
+        except ValueError:
+            return False
+        except (OverflowError, MemoryError) as error:
+            raise DataRefusedError(f"store {self.dsn}: segment {token}: {error}", MEMORY_LIMIT_CODE) from None
+        settings = _insert_settings(token)
+        if rows:
+            with self._translated(inserting=True):
+                self._client.raw_insert(SPANS_TABLE, insert_block=blocks, settings=settings, fmt="Native")
+        if lines := [json.dumps(row) for row in decoder.sender_rows(numbered)]:
+            # not as an insert whose bytes may be refused: the spans are stored already, and must not go in by halves
+            with self._translated():
+                data = "\n".join(lines).encode()
+                self._client.raw_insert(SENDERS_TABLE, insert_block=data, settings=settings, fmt="JSONEachRow")
+        return True
 
     def insert_otlp_metrics(self, segment: bytes | memoryview, token: str) -> None:
         """Store what a segment of `ExportMetricsServiceRequest` messages says of devices and hosts; as for traces."""
@@ -116,17 +159,7 @@ class Store:
     def _insert_otlp(self, table: str, schema: str, segment: bytes | memoryview, token: str) -> None:
         if not segment:
             return
-        settings = {
-            **_schema_settings(self.dsn, schema),
-            "input_format_protobuf_oneof_presence": 1,
-            # the answer must mean "stored"
-            "async_insert": 0,
-            # beyond this the segment is loaded in parts, see the collector's loader
-            "max_memory_usage": INSERT_MEMORY_BYTES,
-            "insert_deduplication_token": token,
-            "insert_deduplicate": 1,
-            "deduplicate_blocks_in_dependent_materialized_views": 1,
-        }
+        settings = insert_settings(self.dsn, schema, token)
         with self._translated(inserting=True):
             self._client.raw_insert(table, insert_block=bytes(segment), settings=settings, fmt="Protobuf")
 
@@ -228,6 +261,23 @@ def _refuse_if_in_use(dsn: ChdbDsn) -> None:
         ) from None
 
 
+def insert_settings(dsn: StoreDsn, schema: str, token: str) -> dict[str, str | int]:
+    """Return the settings that an insert of a segment is sent with; a collector's SQL port knows an insert by them."""
+    return {**_schema_settings(dsn, schema), "input_format_protobuf_oneof_presence": 1, **_insert_settings(token)}
+
+
+def _insert_settings(token: str) -> dict[str, str | int]:
+    return {
+        # the answer must mean "stored"
+        "async_insert": 0,
+        # beyond this the segment is loaded in parts, see the collector's loader
+        "max_memory_usage": INSERT_MEMORY_BYTES,
+        "insert_deduplication_token": token,
+        "insert_deduplicate": 1,
+        "deduplicate_blocks_in_dependent_materialized_views": 1,
+    }
+
+
 def _schema_settings(dsn: StoreDsn, name: str) -> dict[str, str]:
     """Give ClickHouse's reader the Protobuf schema of the segments.
 
@@ -286,6 +336,11 @@ def _connect_to_server(dsn: ServerDsn, database: str | None, settings: dict[str,
         password=dsn.password,
         database=database,
         secure=dsn.secure,
+        ca_cert=dsn.ca or None,
+        client_cert=dsn.cert or None,
+        client_cert_key=dsn.key or None,
+        # with a password too, else the driver would send the certificate alone, as ClickHouse's own way to log in
+        tls_mode="strict" if dsn.cert and (dsn.password or not dsn.user) else None,
         settings=settings,
         connect_timeout=CONNECT_TIMEOUT_S,
         autogenerate_session_id=False,

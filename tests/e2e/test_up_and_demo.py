@@ -51,7 +51,12 @@ def read_until(process, pattern):
 
 @pytest.fixture
 def up_options(tmp_path):
-    ports = {"--http-port": free_port(), "--sql-port": free_port(), "--dashboard-port": free_port()}
+    ports = {
+        "--http-port": free_port(),
+        "--grpc-port": free_port(),
+        "--sql-port": free_port(),
+        "--dashboard-port": free_port(),
+    }
     return ["up", "--data", str(tmp_path), *(str(part) for pair in ports.items() for part in pair)]
 
 

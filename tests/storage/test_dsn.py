@@ -42,3 +42,29 @@ def test_a_server_that_is_away_is_said_in_a_few_words():
     assert str(caught.value).startswith(
         "store clickhouse://me@127.0.0.1:1/tailsight does not answer: Connection refused;"
     )
+
+
+def test_a_ca_and_a_certificate_are_named_in_the_address(tmp_path):
+    files = {name: tmp_path / f"{name}.pem" for name in ("ca", "cert", "key")}
+    for file in files.values():
+        file.touch()
+    query = "&".join(f"{name}={file}" for name, file in files.items())
+    dsn = parse_dsn(f"clickhouses://me:secret@db/traces?{query}")
+    assert (dsn.ca, dsn.cert, dsn.key) == tuple(str(file) for file in files.values())
+    assert str(dsn) == "clickhouses://me@db:8443/traces"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("clickhouse://me:secret@db?ca={there}", "ca are for TLS; write clickhouses://"),
+        ("clickhouses://me:secret@db?ca=/not/there.pem", "ca /not/there.pem is no file"),
+        ("clickhouses://me:secret@db?key={there}", "key is of no use without cert"),
+    ],
+)
+def test_files_of_tls_that_cannot_be_used_are_named(text, says, tmp_path):
+    there = tmp_path / "there.pem"
+    there.touch()
+    with pytest.raises(InvalidDsnError, match=says) as caught:
+        parse_dsn(text.format(there=there))
+    assert "secret" not in str(caught.value)

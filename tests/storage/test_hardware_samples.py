@@ -107,11 +107,11 @@ def test_the_same_token_again_changes_nothing_also_after_midnight(store):
     assert count(store) == 2
 
 
-def test_old_samples_and_any_mix_of_days_stay(store):
+def test_old_samples_and_any_mix_of_days_stay(store, admin):
     first_ns = 1_500_000_000 * 10**9
     points = [point(1.0, time_unix_nano=first_ns + day * DAY_NS) for day in range(500)]
     insert(store, metrics_request([metric("hw.a", points)]))
-    store.run("OPTIMIZE TABLE hardware_samples FINAL")  # would apply a TTL
+    admin.run("OPTIMIZE TABLE hardware_samples FINAL")  # would apply a TTL
     assert store.rows("SELECT count(), uniqExact(toDate(time)) FROM hardware_samples") == [(500, 500)]
 
 

@@ -58,8 +58,8 @@ def test_the_roll_up_says_where_it_counts_a_sample(store):
     assert "unweighted" in comment
 
 
-def test_a_store_that_held_spans_before_the_migration_has_the_columns_of_these_too(engine, monkeypatch):
-    older = Store(dataclasses.replace(engine.dsn, database="older"), engine.another()._client)  # a database beside ours
+def test_a_store_that_held_spans_before_the_migration_has_the_columns_of_these_too(admin, monkeypatch):
+    older = Store(dataclasses.replace(admin.dsn, database="older"), admin.another()._client)  # a database beside ours
     assert isinstance(older.dsn, ChdbDsn)
     every = migrations.load_migrations()
     with monkeypatch.context() as before:

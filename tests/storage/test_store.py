@@ -151,14 +151,14 @@ def test_the_store_rejects_what_the_collector_says_it_rejects(engine, cases):
     assert stored == [(sum(not reason for reason, *_ in wanted),)]
 
 
-def test_old_spans_and_any_mix_of_days_stay(store):
+def test_old_spans_and_any_mix_of_days_stay(store, admin):
     first_ns = 1_500_000_000 * 10**9  # July 2017
     spans = [
         span(start_time_unix_nano=first_ns + day * DAY_NS, end_time_unix_nano=first_ns + day * DAY_NS + 1)
         for day in range(500)
     ]
     insert(store, request(spans))
-    store.run("OPTIMIZE TABLE spans FINAL")  # would apply a TTL
+    admin.run("OPTIMIZE TABLE spans FINAL")  # would apply a TTL
     assert store.rows("SELECT count(), uniqExact(toDate(start_time)) FROM spans") == [(500, 500)]
 
 
@@ -254,16 +254,16 @@ def test_migrations_are_numbered_without_gaps_and_run_once(store):
     assert count(store, "schema_migrations") == len(versions)
 
 
-def test_a_migration_that_changed_after_it_was_applied_is_refused(store):
+def test_a_migration_that_changed_after_it_was_applied_is_refused(store, admin):
     from tailsight_storage import MigrationError
 
-    store.run("ALTER TABLE schema_migrations UPDATE checksum = 'other' WHERE version = 3 SETTINGS mutations_sync = 2")
+    admin.run("ALTER TABLE schema_migrations UPDATE checksum = 'other' WHERE version = 3 SETTINGS mutations_sync = 2")
     try:
         with pytest.raises(MigrationError, match="0003_spans"):
             migrate(store)
     finally:
         right = load_migrations()[2].checksum
-        store.run(
+        admin.run(
             "ALTER TABLE schema_migrations UPDATE checksum = {right:String} WHERE version = 3 SETTINGS mutations_sync = 2",
             right=right,
         )

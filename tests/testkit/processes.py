@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -23,11 +24,15 @@ PROTOBUF = {"Content-Type": "application/x-protobuf"}
 class CollectorProcess:
     """`tailsight collector` on ports of the system's choosing. A context manager; `kill` and `start` may alternate."""
 
-    def __init__(self, data: Path, *options: str) -> None:
+    def __init__(self, data: Path, *options: str, token: str = "", verify: bool | ssl.SSLContext = True) -> None:
+        """`token` and `verify` are what `post` and `health` show and trust."""
         self.data = data
         self._options = options
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._verify = verify
         self._process: subprocess.Popen[str] | None = None
         self.otlp_url = ""
+        self.grpc_target = ""
         self.store = ""
         self.log: list[str] = []
 
@@ -46,7 +51,11 @@ class CollectorProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={name: value for name, value in os.environ.items() if not name.startswith("TAILSIGHT_")},
+            env={
+                name: value
+                for name, value in os.environ.items()
+                if not name.startswith("TAILSIGHT_") or name == "TAILSIGHT_NATIVE"
+            },
         )
         stdout, stderr = self._process.stdout, self._process.stderr
         assert stdout is not None
@@ -63,20 +72,24 @@ class CollectorProcess:
             raise AssertionError(f"the collector did not start: {''.join(self.log)}")
         self.store = stdout.readline().partition(" ")[2].strip()
         self.otlp_url = addresses["health"].removesuffix("/healthz")
+        self.grpc_target = addresses["OTLP/gRPC"]
 
     def _ports(self) -> list[str]:
         """Return any ports the first time, and then the same ones: clients know where they sent to."""
         if not self.otlp_url:
-            return ["--http-port", "0", "--sql-port", "0"]
-        http, sql = (urlsplit(address).port for address in (self.otlp_url, self.store))
-        return ["--http-port", str(http), "--sql-port", str(sql)]
+            return ["--http-port", "0", "--grpc-port", "0", "--sql-port", "0"]
+        addresses = (self.otlp_url, f"grpc://{self.grpc_target}", self.store)
+        http, grpc, sql = (str(urlsplit(address).port) for address in addresses)
+        return ["--http-port", http, "--grpc-port", grpc, "--sql-port", sql]
 
     def post(self, body: bytes, headers: dict[str, str] = PROTOBUF, *, path: str = "/v1/traces") -> httpx.Response:
-        return httpx.post(f"{self.otlp_url}{path}", content=body, headers=headers, timeout=30)
+        headers = self._headers | headers
+        return httpx.post(f"{self.otlp_url}{path}", content=body, headers=headers, timeout=30, verify=self._verify)
 
     def health(self) -> dict[str, Any]:
-        answer: dict[str, Any] = httpx.get(f"{self.otlp_url}/healthz", timeout=30).json()
-        return answer
+        answer = httpx.get(f"{self.otlp_url}/healthz", headers=self._headers, timeout=30, verify=self._verify)
+        health: dict[str, Any] = answer.json()
+        return health
 
     def wait_until_loaded(self) -> None:
         eventually(lambda: self.health()["journal"]["bytes"] == 0, "the journal is empty")

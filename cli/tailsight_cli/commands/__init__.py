@@ -26,6 +26,7 @@ COMMANDS: dict[str, CommandSpec] = {
     "up": CommandSpec("tailsight_cli.commands.up", "all", "Start collector, store and dashboard together."),
     "demo": CommandSpec("tailsight_cli.commands.demo", "all", "Run a real sample pipeline and report on it."),
     "collector": CommandSpec("tailsight_cli.commands.collector", "collector", "Receive OTLP and store it."),
+    "token": CommandSpec("tailsight_cli.commands.token", "collector", "Who may send to a collector, and read from it."),
     "dashboard": CommandSpec("tailsight_cli.commands.dashboard", "dashboard", "Serve the dashboard."),
     "import": CommandSpec("tailsight_cli.commands.import_", "collector", "Load recorded traces from files."),
     "breakdown": CommandSpec("tailsight_cli.commands.breakdown", "gate", "Latency per stage, hardware, version, …"),

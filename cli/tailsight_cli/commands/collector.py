@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 
 import click
 
 from tailsight_cli._collecting import collector_errors
+from tailsight_cli.guarding import access_options, own_tokens_from_environment, tls_options
 from tailsight_cli.processes.lifeline import end_this_process, lifeline_option, say, when_stdin_closes
-from tailsight_collector import Addresses, CollectorSettings, run
+from tailsight_collector import Addresses, CollectorSettings, Tls, run
 from tailsight_collector import settings as defaults
+from tailsight_collector.limits import HttpLimits
+from tailsight_collector.logs import FORMATS as LOG_FORMATS
+from tailsight_collector.logs import configure_logging
+from tailsight_collector.retention import COLUMNS as RETAINED_TABLES
+from tailsight_collector.retention import Retention
 from tailsight_storage import STORE_ENV, ServerDsn, parse_dsn
 
 EPILOG = """\b
@@ -19,9 +24,12 @@ Examples:
   tailsight collector                                   embedded store in ./tailsight-data
   tailsight collector --data /var/lib/tailsight
   tailsight collector --store clickhouse://user:password@db:8123/tailsight --data /var/lib/tailsight
+  tailsight token create --name edge-7 --scope ingest --file tokens.txt
+  tailsight collector --host 0.0.0.0 --tokens tokens.txt --tls-cert server.pem --tls-key server-key.pem
 \b
 With an embedded store, reading commands ask the SQL port (their default is clickhouse://127.0.0.1:8123/tailsight).
 """
+_LIMITS = HttpLimits()
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -44,7 +52,14 @@ def listening_options(command: click.decorators.FC) -> click.decorators.FC:
             type=click.IntRange(0, 65535),
             default=defaults.DEFAULT_SQL_PORT,
             show_default=True,
-            help="Port of the read-only ClickHouse HTTP interface; 0 lets the system choose.",
+            help="Port of the ClickHouse HTTP interface, for reading; 0 lets the system choose.",
+        ),
+        click.option(
+            "--grpc-port",
+            type=click.IntRange(0, 65535),
+            default=defaults.DEFAULT_GRPC_PORT,
+            show_default=True,
+            help="Port of OTLP/gRPC; 0 lets the system choose.",
         ),
         click.option(
             "--http-port",
@@ -57,7 +72,47 @@ def listening_options(command: click.decorators.FC) -> click.decorators.FC:
             "--host",
             default=defaults.DEFAULT_HOST,
             show_default=True,
-            help="Address to listen on. There is no authentication yet: keep it on loopback.",
+            help="Address to listen on. One that other machines reach takes --tokens.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def limit_options(command: click.decorators.FC) -> click.decorators.FC:
+    """Add what the clients of an HTTP port may cost."""
+    for option in (
+        click.option(
+            "--max-connections",
+            type=click.IntRange(64),
+            default=_LIMITS.connections,
+            show_default=True,
+            help="HTTP connections at once, as far as open files allow; above, the longest idle one makes room.",
+        ),
+        click.option(
+            "--header-timeout",
+            type=click.FloatRange(0, 3600, min_open=True),
+            default=_LIMITS.header_s,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long a request's headers may take to arrive.",
+        ),
+        click.option(
+            "--body-timeout",
+            type=click.FloatRange(0, 3600, min_open=True),
+            default=_LIMITS.body_s,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long a request's body may take to arrive; anew whenever 16 KiB for each of these seconds have "
+            "come, and ten times as long at most.",
+        ),
+        click.option(
+            "--idle-timeout",
+            type=click.FloatRange(0, 3600, min_open=True),
+            default=_LIMITS.idle_s,
+            show_default=True,
+            metavar="SECONDS",
+            help="How long an HTTP connection may be without a request.",
         ),
     ):
         command = option(command)
@@ -78,7 +133,16 @@ def write_store_option(command: click.decorators.FC) -> click.decorators.FC:
 @data_option
 @write_store_option
 @listening_options
+@access_options
+@tls_options
 @click.option("--log-level", type=click.Choice(LOG_LEVELS), default="info", show_default=True)
+@click.option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    default="auto",
+    show_default=True,
+    help="auto is text on a terminal, and JSON, an object a line, elsewhere.",
+)
 @click.option(
     "--segment-age",
     type=click.FloatRange(0.01, 60),
@@ -87,32 +151,70 @@ def write_store_option(command: click.decorators.FC) -> click.decorators.FC:
     metavar="SECONDS",
     help="Load the journal at least this often: spans can be asked for about this long after they came in.",
 )
+@click.option(
+    "--retain",
+    multiple=True,
+    metavar="TABLE=DAYS",
+    help="Keep a table's rows for so many days from their arrival, or `forever`; may be repeated. Tables: "
+    f"{', '.join(RETAINED_TABLES)}.  [default: as they are; in a new store 30 days, of stage_latency_1m and "
+    "sender_batches 400]",
+)
+@click.option(
+    "--sql-ingest",
+    is_flag=True,
+    help="Without --tokens: let everybody who reaches the SQL port insert there, as other collectors do whose --store "
+    "is this one. With --tokens, the scope `ingest` is what it takes.",
+)
+@limit_options
 @lifeline_option
 def command(
     data: Path | None,
     store: str | None,
     host: str,
     http_port: int,
+    grpc_port: int,
     sql_port: int,
     log_level: str,
+    log_format: str,
     segment_age: float,
+    tokens: Path | None,
+    insecure: bool,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
+    retain: tuple[str, ...],
+    sql_ingest: bool,
+    max_connections: int,
+    header_timeout: float,
+    body_timeout: float,
+    idle_timeout: float,
     lifeline: bool,
 ) -> None:
-    """Receive OTLP over HTTP, keep it exactly once, serve it for reading.
+    """Receive OTLP over HTTP and gRPC, keep it exactly once, serve it for reading.
 
     A request is answered 200 only after it is synced to the journal on the disk. SIGTERM and Ctrl-C end the collector
     cleanly; after kill -9 or a power cut the next start loads what was acknowledged.
     """
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLevelName(log_level.upper())))
+    # who starts us shows our last line to people
+    configure_logging(log_level, "text" if lifeline and log_format == "auto" else log_format)
     with collector_errors():
         settings = CollectorSettings.of(
             data=data,
             store=store or store_from_environment(host, sql_port),
             host=host,
             http_port=http_port,
+            grpc_port=grpc_port,
             sql_port=sql_port,
             segment_age_s=segment_age,
+            tokens=tokens,
+            own_tokens=own_tokens_from_environment(),
+            tls=Tls.of(tls_cert, tls_key, tls_client_ca),
+            insecure=insecure,
+            sql_ingest=sql_ingest,
+            http_limits=HttpLimits(
+                connections=max_connections, header_s=header_timeout, body_s=body_timeout, idle_s=idle_timeout
+            ),
+            retention=Retention.of(retain),
         )
         if lifeline:
             when_stdin_closes(end_this_process)
@@ -131,12 +233,13 @@ def store_from_environment(host: str, sql_port: int) -> str | None:
 
 
 def _tell_parent(addresses: Addresses) -> None:
-    say(otlp_url=addresses.otlp_url, store=addresses.store)
+    say(otlp_url=addresses.otlp_url, grpc_target=addresses.grpc_target, store=addresses.store)
 
 
 def announce(addresses: Addresses) -> None:
     """Say where the collector listens, one address a line."""
     click.echo(f"OTLP/HTTP  {addresses.otlp_url}/v1/traces")
+    click.echo(f"OTLP/gRPC  {addresses.grpc_target}")
     click.echo(f"health     {addresses.otlp_url}/healthz")
     if addresses.store:
         click.echo(f"SQL        {addresses.store}")

@@ -18,7 +18,7 @@ from tailsight_cli.progress import counted, step
 from tailsight_cli.render import console, render_breakdown, render_tail
 from tailsight_cli.signals import sigterm_interrupts
 from tailsight_cli.stack import Ports, Stack
-from tailsight_collector.settings import DEFAULT_HOST, DEFAULT_HTTP_PORT, DEFAULT_SQL_PORT
+from tailsight_collector.settings import DEFAULT_GRPC_PORT, DEFAULT_HOST, DEFAULT_HTTP_PORT, DEFAULT_SQL_PORT
 from tailsight_dashboard.launch import DEFAULT_PORT
 
 _HELP = f"""Run a real sample pipeline through collector, store and dashboard, and report on it.
@@ -55,6 +55,7 @@ def command(headless: bool, requests: int, data: Path | None) -> None:
     run = f"demo-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     ports = Ports(
         http=_free_or_any(DEFAULT_HTTP_PORT),
+        grpc=_free_or_any(DEFAULT_GRPC_PORT),
         sql=_free_or_any(DEFAULT_SQL_PORT),
         dashboard=_free_or_any(DEFAULT_PORT),
     )
@@ -69,6 +70,7 @@ def command(headless: bool, requests: int, data: Path | None) -> None:
                 stack.start_dashboard()
             click.echo(f"dashboard  {stack.dashboard_url}/?run={run}")
             click.echo(f"OTLP/HTTP  {stack.otlp_url}/v1/traces")
+            click.echo(f"OTLP/gRPC  {stack.grpc_target}")
             click.echo(f"store      {stack.store}")
         _drive(stack, run, requests)
         _report(stack, run)

@@ -13,8 +13,10 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from tailsight_cli._collecting import collector_errors
 from tailsight_cli._errors import UNREADABLE, CommandError
+from tailsight_cli.guarding import headers_from_environment
 from tailsight_collector.checks import REASONS
 from tailsight_collector.importer import CollectorTarget, Imported, StoreTarget, import_files
+from tailsight_collector.power_cut import kept_safe
 from tailsight_storage import ChdbDsn, StoreDsn, open_store, parse_dsn
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:4318"
@@ -23,6 +25,8 @@ Examples:
   tailsight import sample_traces/*.otlp.zst --run sample
   tailsight import spans.json --service ranker --endpoint http://127.0.0.1:4318
   tailsight import night.otlp.gz --store chdb:///var/lib/tailsight        (no collector needed)
+\b
+A collector that asks for a token finds it in OTEL_EXPORTER_OTLP_HEADERS='Authorization=Bearer%20TOKEN'.
 """
 
 
@@ -55,9 +59,10 @@ def command(
             raise CommandError(f"{path} {what}", UNREADABLE)
     with collector_errors():
         if not isinstance(dsn, ChdbDsn):
-            imported = _with_progress(files, CollectorTarget(endpoint), run, service)
+            target = CollectorTarget(endpoint, headers=headers_from_environment())
+            imported = _with_progress(files, target, run, service)
         else:
-            with open_store(dsn, create=True) as opened:
+            with kept_safe(dsn.folder), open_store(dsn, create=True) as opened:
                 imported = _with_progress(files, StoreTarget(opened), run, service)
     if as_json:
         click.echo(json.dumps(_plain(imported)))

@@ -1,4 +1,4 @@
-"""`tailsight store` says what the store holds; `tailsight store senders`, whether all that was sent is there."""
+"""`tailsight store` says what is there: `senders`, whether all that was sent is there; `quarantine`, what is not."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tailsight_analysis import (
     senders_heard,
 )
 from tailsight_cli._errors import NOT_ENOUGH_DATA, CommandError
+from tailsight_cli.commands.store_quarantine import group as quarantine
 from tailsight_cli.options import FILTER_HELP, asking_options, chosen_window, parse_length_s
 from tailsight_cli.render import console
 from tailsight_cli.render_senders import render_delivery
@@ -50,6 +51,9 @@ def command(context: click.Context) -> None:
     """Say what the store holds, and whether it is all that was sent."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
+
+
+command.add_command(quarantine)
 
 
 def _grace_s(_ctx: click.Context, _parameter: click.Parameter, text: str) -> float:
