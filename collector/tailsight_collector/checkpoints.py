@@ -23,8 +23,8 @@ class Checkpoint:
     """The parts of tables at one moment, all of them on the disk: table's folder → names of its parts.
 
     Folders are relative to the engine's own. `is_clean` says that the engine has ended since, with everything synced.
-    `boot` is the machine's run in which it was written: until that ends, what was written later is in the page cache, at
-    least. Empty: nothing but the listed parts is to be relied on.
+    `boot` is the machine's run in which it was written: until that ends, what was written later is at least in the page
+    cache. Empty: nothing but the listed parts is to be relied on.
     """
 
     tables: Mapping[str, Sequence[str]]

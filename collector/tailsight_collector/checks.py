@@ -21,6 +21,12 @@ DAY_NS = 86_400 * 10**9
 MAX_UNFOLDED_BYTES = 256 * 1024 * 1024
 # What makes a request worth keeping although it has no spans: its sender's counters (sql/migrations/0010).
 BATCH_NUMBER = "tailsight.batch.number"
+Batch = tuple[str, int]
+"""The sender and the number of a numbered batch."""
+
+# With ids and times a span takes 46 bytes and more. Two bytes make an empty one, and a row of rejected_spans as well.
+LEAST_SPAN_BYTES = 24
+FEW_SPANS = 10_000
 _ZERO_TRACE_ID = bytes(16)
 _ZERO_SPAN_ID = bytes(8)
 
@@ -48,7 +54,7 @@ class Checked:
     spans: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     is_report: bool = False
-    batch: tuple[str, int] | None = None
+    batch: Batch | None = None
 
     @property
     def message(self) -> str:
@@ -69,6 +75,12 @@ class Checked:
         return self.spans > 0 or self.is_report
 
 
+def batch_in(body: bytes) -> Batch | None:
+    """Return which numbered batch a request is that was taken before; None where it is none."""
+    found = scan(body, 0)
+    return found.batch if found else check(ExportTraceServiceRequest.FromString(body), 0).batch
+
+
 def look(body: bytes, received_ns: int) -> Checked | None:
     """Check a request without decoding it; None where it is odd, or the C module is not here. Raises as `check`."""
     found = scan(body, received_ns)
@@ -76,6 +88,7 @@ def look(body: bytes, received_ns: int) -> Checked | None:
         return None
     if found.unfolded_bytes > MAX_UNFOLDED_BYTES:
         raise _unfolds_too_far()
+    _refuse_specks(found.spans, len(body))
     rejected = Counter({reason: count for reason, count in zip(REASONS, found.rejected, strict=True) if count})
     return Checked(found.spans, rejected, found.is_report, found.batch)
 
@@ -84,9 +97,10 @@ def check(request: ExportTraceServiceRequest, received_ns: int) -> Checked:
     """Count the spans of a request and those that will be rejected.
 
     Raises BadRequestError (413) where its resources and scopes, which the store keeps with every span, would unfold it
-    to more than MAX_UNFOLDED_BYTES.
+    to more than MAX_UNFOLDED_BYTES, or where it holds more spans than it can be about.
     """
     checked = Checked()
+    request_bytes = request.ByteSize()
     unfolded_bytes = 0
     latest_ns = received_ns + DAY_NS
     numbered: list[InstrumentationScope] = []
@@ -98,6 +112,7 @@ def check(request: ExportTraceServiceRequest, received_ns: int) -> Checked:
             if unfolded_bytes > MAX_UNFOLDED_BYTES:
                 raise _unfolds_too_far()
             checked.spans += len(spans)
+            _refuse_specks(checked.spans, request_bytes)
             if any(pair.key == BATCH_NUMBER for pair in scope_spans.scope.attributes):
                 checked.is_report |= not spans
                 numbered.append(scope_spans.scope)
@@ -127,6 +142,14 @@ def _unfolds_too_far() -> BadRequestError:
         "send fewer spans at once, or smaller resource attributes",
         413,
     )
+
+
+def _refuse_specks(spans: int, request_bytes: int) -> None:
+    """Refuse a request of very many spans that are too small to be any: each would be a row of rejected_spans."""
+    if spans > FEW_SPANS and spans * LEAST_SPAN_BYTES > request_bytes:
+        raise BadRequestError(
+            f"{spans} spans in {request_bytes} bytes: with ids and times they would be larger; send fewer at once", 413
+        )
 
 
 def rejection(

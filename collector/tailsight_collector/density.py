@@ -19,10 +19,10 @@ from tailsight_collector.errors import BadRequestError
 
 MAX_DECODED_BYTES = 768 * 1024 * 1024
 # A body of this size takes a part of MAX_DECODED_BYTES whatever it holds.
-UNSUSPICIOUS_BYTES = 4 * 1024 * 1024
+UNSUSPICIOUS_BYTES = 2 * 1024 * 1024
 # Of messages smaller than this inside larger ones, one in _SAMPLE_OF is looked into, drawn anew for each body.
-_SMALL_BYTES = 64 * 1024
-_SAMPLE_OF = 16
+_SMALL_BYTES = 16 * 1024
+_SAMPLE_OF = 64
 # Nor may the walk itself take long: honest bodies of 64 MiB need about a million steps.
 _MAX_STEPS = 4_000_000
 _MESSAGE_BYTES = 24

@@ -7,15 +7,20 @@ Where there are as many connections as may be, whoever has been idle for longest
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections import Counter
 from enum import Enum
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tailsight_collector.limits import HttpLimits
 
+log = logging.getLogger(__name__)
+
+_UPGRADING = (b"upgrade", b"http2-settings")
 _LONGEST_SWEEP_S = 1.0
 # How long a connection that is being closed may take to send what it has: longer only while that becomes less.
 _FAREWELL_S = 30.0
@@ -128,8 +133,14 @@ class GuardedProtocol(HttpToolsProtocol):
         """Parse what has come; a client that only ever sends the beginning of something is sent away."""
         if self.transport.is_closing():
             return
+        self._unset_keepalive_if_required()
         self._silent_bytes += len(data)
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._close_for("not_http" if self._refusal == 400 else "header_bytes", self._refusal)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._go_on_without_upgrade(data[upgrade.args[0] :])
         if self.transport.is_closing():
             return
         # headers were counted before; behind a body there may be more of them
@@ -154,6 +165,8 @@ class GuardedProtocol(HttpToolsProtocol):
         ):
             self._refusal = 431
             raise ValueError("headers too large")  # httptools gives it on as an error of the parser
+        if self.parser.should_upgrade():
+            return  # the parser stops here, and takes the body for something else: _go_on_without_upgrade
         super().on_headers_complete()
         self._silent_bytes = 0
         self._lately_bytes = 0
@@ -173,6 +186,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """See whether the answer is still to come: a refusal may have been quicker than its request."""
         self._silent_bytes = 0
+        if self.parser.should_upgrade():
+            return
         super().on_message_complete()
         if self.cycle is None or self.cycle.response_complete:
             self._rest()
@@ -184,10 +199,6 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._phase is Phase.ANSWERING and self.cycle.response_complete:
             self._rest()
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words for everything
-        """Answer what cannot be parsed."""
-        self._close_for("not_http" if self._refusal == 400 else "header_bytes", self._refusal)
 
     # --- what the guard calls ---------------------------------------------------------------------------------------
 
@@ -213,6 +224,26 @@ class GuardedProtocol(HttpToolsProtocol):
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        """Read a request that offers another protocol (Java's client does, on any port) as the HTTP/1.1 that it is too.
+
+        The parser would leave its body out, and an empty request would be answered in its place.
+        """
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._close_for("not_http", 400)
+            return
+        lines = [b"%s %s HTTP/%s" % (method, self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                kept = [token for token in value.split(b",") if token.strip().lower() not in _UPGRADING]
+                lines += [b"connection: " + b",".join(kept)] if kept else []
+            elif name not in _UPGRADING:
+                lines.append(name + b": " + value)
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+        self.data_received(b"\r\n".join((*lines, b"", rest)))
+
     def _await(self, phase: Phase, patience_s: float) -> None:
         self._phase = phase
         self.deadline_s = self.loop.time() + patience_s
@@ -224,6 +255,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _close_for(self, reason: str, status: int) -> None:
         """Close the connection, with an answer where none is under way that it could be taken for."""
         self.guard.closed[reason] += 1
+        log.warning("a connection is closed: %s", reason, extra={"reason": reason, "client": self.client})
         cycle = self.cycle  # of the newest request whose headers are there
         if cycle is None or cycle.response_complete:
             self._answer_and_close(status)

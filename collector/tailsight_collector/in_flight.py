@@ -16,7 +16,7 @@ MAX_REQUESTS = 1_000
 # Whole requests, packed and unpacked, that are being checked or wait for the disk.
 MAX_WHOLE_BYTES = 256 * 1024 * 1024
 # Requests that arrive slowly: so many of the largest size.
-MAX_SLOW_BYTES = 1024 * 1024 * 1024
+MAX_SLOW_BYTES = 512 * 1024 * 1024
 
 
 class InFlight:
@@ -29,16 +29,15 @@ class InFlight:
         self.max_slow = max(1, MAX_SLOW_BYTES // max_request_bytes)
 
     @contextmanager
-    def request(self) -> Iterator[Held]:
-        """Let a request in, until it is answered."""
-        if self.requests >= MAX_REQUESTS:
-            raise BusyError(f"{self.requests} requests are not answered yet")
+    def request(self, *, is_there: bool = True) -> Iterator[Held]:
+        """Let a request in, until it is answered; what is not there yet takes a place when it is (`Held.arrive`)."""
         held = Held(self)
-        self.requests += 1
+        if is_there:
+            held.arrive()
         try:
             yield held
         finally:
-            self.requests -= 1
+            self.requests -= held.places
             self.whole_bytes -= held.held_bytes
 
     def check_room(self, size_bytes: int) -> None:
@@ -63,7 +62,15 @@ class Held:
 
     def __init__(self, in_flight: InFlight) -> None:
         self.held_bytes = 0
+        self.places = 0
         self._in_flight = in_flight
+
+    def arrive(self) -> None:
+        """Take a place: from here on the request is ours to answer."""
+        if self._in_flight.requests >= MAX_REQUESTS:
+            raise BusyError(f"{self._in_flight.requests} requests are not answered yet")
+        self.places = 1
+        self._in_flight.requests += 1
 
     def add(self, size_bytes: int) -> None:
         """Hold more, where there is room or nobody else holds anything."""

@@ -1,7 +1,8 @@
 """One signal's way from a request's bytes into its journal, whatever protocol brought them.
 
-What is written down is the message as it was understood, encoded again: duplicated fields, odd wire types and unknown
-fields would be read by the database in another way than by the check, and the client must be told what really happens.
+What is written down is a message that every reader reads alike: as it came, where it is written as every encoder writes
+it, or else encoded again as it was understood. Duplicated fields and odd wire types would be read by the database in
+another way than by the check, and the client must be told what really happens.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TypeVar
 from tailsight_collector.durations import ACKNOWLEDGEMENT_BOUNDS_S, Durations
 from tailsight_collector.journal import Journal
 from tailsight_collector.records import encode_record
+from tailsight_collector.repeats import Repeats
 from tailsight_collector.signals import Signal
 
 T = TypeVar("T")
@@ -54,6 +56,7 @@ class Intake:
     def __init__(self, signal: Signal, journal: Journal, threads: Executor, *, max_request_bytes: int) -> None:
         self.signal = signal
         self.counts = Counts()
+        self.repeats = Repeats()
         self.max_request_bytes = max_request_bytes
         self._journal = journal
         self._threads = threads
@@ -65,9 +68,15 @@ class Intake:
         """
         received = await self.maybe_elsewhere(len(body), lambda: self.signal.decode(body, encoding))
         answer = self.signal.success(received.outcome, encoding)
+        batch = received.outcome.batch
+        if batch and await self.repeats.is_taken(batch, received.encoded):
+            return answer
         if received.outcome.is_worth_storing:
             record = encode_record(received.encoded, received.received_ns)
-            await asyncio.wrap_future(self._journal.append(record))
+            written = asyncio.wrap_future(self._journal.append(record))
+            if batch:
+                self.repeats.take(batch, received.encoded, written)
+            await asyncio.shield(written)  # it is written down although whoever waits for it may leave
         self.counts.accepted += received.outcome.total - received.outcome.rejected.total()
         self.counts.rejected.update(received.outcome.rejected)
         return answer

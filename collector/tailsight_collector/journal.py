@@ -73,12 +73,16 @@ class Journal:
         segment_age_s: float,
         max_bytes: int,
         on_closed: Callable[[Segment], None],
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`is_wanted`: whether whoever loads segments waits for one; `segment_wanted` says that this has changed."""
         self.folder = folder
         self._segment_bytes = segment_bytes
         self._segment_age_s = segment_age_s
         self._max_bytes = max_bytes
         self._on_closed = on_closed
+        self._is_wanted = is_wanted
+        self._is_told = False
         self._changed = threading.Condition()
         self._pending: list[_Pending] = []
         self._batch: list[_Pending] = []  # what is being written
@@ -116,6 +120,12 @@ class Journal:
             ) from None
         self._thread.start()
         return segments
+
+    def segment_wanted(self) -> None:
+        """Close the open segment, if it is old enough: whoever loads segments has nothing to do."""
+        with self._changed:
+            self._is_told = True
+            self._changed.notify()
 
     def append(self, record: bytes) -> Future[None]:
         """Queue a record; the future resolves once it is synced, or fails with OSError or JournalError.
@@ -217,23 +227,32 @@ class Journal:
     def _write_once(self) -> bool:
         """Wait for something to do and do it; False when that was the last."""
         with self._changed:
-            if not self._pending and not self._stopping:
+            if not self._pending and not self._stopping and not self._is_told:
                 self._changed.wait(self._wait_s())
+            self._is_told = False
             self._batch = self._take_batch()
             stopping = self._stopping and not self._pending
         if self._batch:
             self._write(self._batch)
-        if self._file and (
-            stopping or self._file.size >= self._segment_bytes or self._file.age_left_s(self._segment_age_s) <= 0
-        ):
+        if self._file and (stopping or self._is_due(self._file)):
             self._close_segment()
         for file in tuple(self._unclosed):
             self._finish(file)
         return not stopping
 
+    def _is_due(self, file: _OpenSegment) -> bool:
+        """Whether a segment is closed: once it is large enough, or old enough and would be loaded at once.
+
+        While another is being loaded it may as well grow: one large insert costs the database less than two.
+        """
+        if file.size >= self._segment_bytes:
+            return True
+        return file.age_left_s(self._segment_age_s) <= 0 and self._is_wanted()
+
     def _wait_s(self) -> float | None:
         """How long nothing has to be done; None: until somebody comes."""
-        waits = [max(0.0, self._file.age_left_s(self._segment_age_s))] if self._file else []
+        age_left_s = self._file.age_left_s(self._segment_age_s) if self._file else 0.0
+        waits = [age_left_s] if age_left_s > 0 else []  # an old one is still open because nobody waits for it
         waits += [_CLOSE_AGAIN_S] if self._unclosed else []
         return min(waits, default=None)
 

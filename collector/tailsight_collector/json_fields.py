@@ -47,7 +47,8 @@ def fill_resource(target: Resource, owner: dict[str, Any]) -> None:
 
 def fill_scope(target: InstrumentationScope, owner: dict[str, Any]) -> None:
     """Copy the instrumentation scope of `owner`, if it has one."""
-    if scope := child(owner, "scope"):
+    if (scope := child(owner, "scope")) is not None:
+        target.SetInParent()
         target.name = string(scope, "name")
         target.version = string(scope, "version")
         target.attributes.extend(attributes_of(scope))
@@ -62,7 +63,9 @@ def _key_values(entries: list[dict[str, Any]], depth: int) -> list[KeyValue]:
     key_values = []
     for entry in entries:
         key_value = KeyValue(key=string(entry, "key"))
-        _fill_value(key_value.value, entry.get("value"), depth)
+        if (value := entry.get("value")) is not None:
+            key_value.value.SetInParent()  # an unset value that is there: deep inside, its bytes are what is stored
+            _fill_value(key_value.value, value, depth)
         key_values.append(key_value)
     return key_values
 

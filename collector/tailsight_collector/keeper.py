@@ -17,11 +17,15 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT_EVERY_S = 3.0
 # With nothing to load, merges still replace parts: their results are listed this often.
-IDLE_CHECKPOINT_EVERY_S = 30.0
+IDLE_CHECKPOINT_EVERY_S = 10.0
 # While the disk takes longer than this, nothing is loaded: the engine deletes what was merged after a while.
 SYNC_PATIENCE_S = 60.0
 LAST_PATIENCE_S = 5.0
 KEPT_PART = 4  # at most this part of the journal's bytes is kept between two checkpoints
+
+
+class DamagedPartError(Exception):
+    """The engine has written a part that is not whole."""
 
 
 class Keeping(Protocol):
@@ -117,8 +121,13 @@ class Keeper:
             return
         try:
             tables = self._list_parts()
-        except StorageError as error:
-            log.warning("no checkpoint now: %s", error)
+        except DamagedPartError as error:
+            self._fail(
+                f"{error}: make room on the store's disk and restart the collector, which goes back to before it"
+            )
+            return
+        except Exception as error:  # whatever it is, the loader must live
+            log.warning("no checkpoint now: %s", error, exc_info=not isinstance(error, StorageError))
             self._last_cut_s = self._clock()
             return
         with self._changed:
@@ -177,15 +186,22 @@ class Keeper:
                 self._cut = None
                 self._changed.notify_all()
 
+    def _fail(self, why: str) -> None:
+        """Stop for good, and make the next start go back to the last checkpoint."""
+        self.failure = why
+        log.error("%s", why)
+        try:
+            self._file.write(replace(self._safe, boot=""))
+        except OSError as error:
+            log.error("checkpoint %s cannot be marked: %s", self._file.path, error)
+
     def _work_on(self, checkpoint: Checkpoint, segments: list[Segment]) -> None:
         try:
             self._sync()
         except OSError as error:
             # Which pages were lost nobody knows, and the next sync would not say so again: only going back to the
             # checkpoint before helps, and loading what is kept once more. The next start does that.
-            self.failure = f"the store's disk could not be synced: {error.strerror}; mend it and restart the collector"
-            log.error("%s", self.failure)
-            self._file.write(replace(self._safe, boot=""))
+            self._fail(f"the store's disk could not be synced: {error.strerror}; mend it and restart the collector")
             return
         try:
             self._file.write(checkpoint)

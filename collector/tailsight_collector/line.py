@@ -42,6 +42,7 @@ class Line:
             segment_age_s=segment_age_s,
             max_bytes=max_bytes,
             on_closed=self._offer,
+            is_wanted=lambda: self._loader is None or self._loader.is_idle,
         )
         self._max_bytes = max_bytes
         self._left_over: list[Segment] = []
@@ -57,6 +58,11 @@ class Line:
     def left_over(self) -> list[str]:
         """The tokens of the segments that the last run left."""
         return [segment.token for segment in self._left_over]
+
+    @property
+    def left_over_paths(self) -> list[Path]:
+        """The files of these."""
+        return [segment.path for segment in self._left_over]
 
     def keeping_of(self, store: Store, name: str, tables: tuple[str, ...]) -> Keeping:
         """Choose how long loaded segments are kept: until they are safe in an embedded store; with a server, not.

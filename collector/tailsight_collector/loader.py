@@ -41,8 +41,8 @@ DISK_CODES = frozenset({
     191,  # CANNOT_FSTAT
     243,  # NOT_ENOUGH_SPACE
     481,  # PATH_ACCESS_DENIED
-    1001,  # STD_EXCEPTION: of std::filesystem, too
 })  # fmt: skip
+_FILE_SYSTEM_ERROR = "std::__1::__fs::filesystem::filesystem_error"  # a STD_EXCEPTION, as other defects are
 # An ExportTraceServiceRequest with one empty ResourceSpans; of metrics it is the same bytes.
 HARMLESS = b"\x0a\x00"
 
@@ -95,6 +95,11 @@ class Loader:
             return replace(self._state, waiting_segments=len(self._queue))
 
     @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to load."""
+        return not self._queue
+
+    @property
     def oldest_s(self) -> float | None:
         """When the oldest record came that is not loaded, by the monotonic clock; None where all are."""
         with self._changed:
@@ -133,6 +138,8 @@ class Loader:
                 break
             with self._changed:
                 self._queue.popleft()
+            if self.is_idle:
+                self._journal.segment_wanted()
         self._keeping.tick(last=True)
 
     def _next(self) -> Segment | None:
@@ -184,7 +191,7 @@ class Loader:
 
     def _say(self, segment: Segment, error: Exception) -> None:
         if str(error) != self._state.last_error:
-            log.warning("segment %s is not loaded yet: %s", segment.token, error)
+            log.warning("segment %s is not loaded yet: %s", segment.token, error, extra={"segment": segment.token})
         if not isinstance(error, StorageError | OSError):
             log.error("an unexpected error while loading", exc_info=error)
         with self._changed:
@@ -216,14 +223,17 @@ class Loader:
         with self._changed:
             self._state.last_load_s = took_s
             self._state.total_load_s += took_s
-        log.debug("segment %s: %d bytes in %.3f s", segment.token, len(data), took_s)
+        log.debug(
+            "segment %s: %d bytes in %.3f s", segment.token, len(data), took_s,
+            extra={"segment": segment.token, "bytes": len(data), "duration_s": round(took_s, 6)},
+        )  # fmt: skip
 
     def _insert_checked(self, data: bytes | memoryview, token: str) -> None:
         """Insert, and tell a database that cannot write from one that objects to these bytes."""
         try:
             self._insert(data, token)
         except DataRefusedError as error:
-            if error.code in DISK_CODES:
+            if error.code in DISK_CODES or _FILE_SYSTEM_ERROR in error.detail:
                 raise StorageError(f"the database cannot write: {error}") from error
             raise
 
@@ -270,4 +280,7 @@ class Loader:
         path = self._quarantine.put(segment.token, number, record, str(error))
         with self._changed:
             self._state.quarantined_records = len(self._quarantine)
-        log.error("record %d of segment %s (%d bytes) is in %s: %s", number, segment.token, len(record), path, error)
+        log.error(
+            "record %d of segment %s (%d bytes) is in %s: %s", number, segment.token, len(record), path, error,
+            extra={"segment": segment.token, "record": number, "bytes": len(record), "path": path},
+        )  # fmt: skip

@@ -66,6 +66,12 @@ class Described:
         """The name as queries have it."""
         return f"{self.name}_total" if self.kind == COUNTER else self.name
 
+    @property
+    def documentation(self) -> str:
+        """Its line in docs/operations.md."""
+        labels = ", ".join(f"`{label}`" for label in self.labels) or "–"
+        return f"| `{self.shown_name}` | {self.kind} | {labels} | {self.help} |"
+
 
 def _per_signal(read: Callable[[SignalSource], float | Durations]) -> Callable[[Sources], Iterator[Sample]]:
     return lambda sources: (((each.name,), read(each)) for each in sources.signals)
@@ -123,12 +129,17 @@ TABLE = (
         _rejected,
     ),
     Described(
+        "tailsight_repeated_batches", COUNTER,
+        "Numbered batches of our SDK that came again and were acknowledged without being stored again.", ("signal",),
+        _per_signal(lambda each: each.intake.repeats.count),
+    ),
+    Described(
         "tailsight_acknowledgement_duration_seconds", HISTOGRAM,
         "From a request's headers to its 200: its arrival, its check, and the journal's sync.", ("signal",),
         _per_signal(lambda each: each.intake.counts.acknowledgements),
     ),
     Described(
-        "tailsight_in_flight_requests", GAUGE, "Requests that are not answered yet.", ("protocol",),
+        "tailsight_in_flight_requests", GAUGE, "Requests that have arrived and are not answered yet.", ("protocol",),
         lambda sources: [((name,), each.requests) for name, each in sources.in_flight.items()],
     ),
     Described(
@@ -244,3 +255,8 @@ def _family(described: Described, sources: Sources) -> Metric:
         assert not isinstance(value, Durations)  # noqa: S101 - the table is ours
         family.add_metric(labels, value)
     return family
+
+
+if __name__ == "__main__":
+    for described in TABLE:
+        print(described.documentation)  # noqa: T201 - for docs/operations.md

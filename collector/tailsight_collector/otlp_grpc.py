@@ -11,6 +11,8 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Coroutine
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +52,7 @@ QUICK_S = 1.0
 """How long a message may take to arrive before it needs one of the places for slow ones."""
 SLOW_S = 30.0
 """How long it may take at all."""
-MAX_CONNECTIONS = 20_000
+MAX_CONNECTIONS = 12_000
 MAX_STREAMS = 128
 """Calls at once on one connection; a client's further ones wait on its own side."""
 MAX_METADATA_BYTES = 16 * 1024
@@ -91,7 +93,7 @@ class Refusal:
             delay = AnyMessage()
             delay.Pack(
                 RetryInfo(
-                    retry_delay=Duration(nanos=int(self.retry_after_s % 1 * 1e9), seconds=int(self.retry_after_s))
+                    retry_delay=Duration(seconds=int(self.retry_after_s), nanos=int(self.retry_after_s % 1 * 1e9))
                 )
             )
             status = Status(code=code.value[0], message=details, details=[delay])
@@ -102,7 +104,7 @@ class Refusal:
 class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no type information
     """The gRPC port: one method an intake. `start` and `close` belong into one running event loop."""
 
-    def __init__(self, *intakes: Intake, access: Access) -> None:
+    def __init__(self, *intakes: Intake, access: Access, max_connections: int = MAX_CONNECTIONS) -> None:
         max_request_bytes = max(intake.max_request_bytes for intake in intakes)
         self.in_flight = InFlight(max_request_bytes)
         self._taking: set[asyncio.Task[bytes]] = set()
@@ -113,7 +115,7 @@ class OtlpGrpc(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no t
             for intake in intakes
         }
         self._unknown = grpc.stream_unary_rpc_method_handler(self._no_method)
-        self._server = grpc.aio.server(handlers=(self,), options=_options(max_request_bytes))
+        self._server = grpc.aio.server(handlers=(self,), options=_options(max_request_bytes, max_connections))
 
     async def start(self, host: str, port: int, credentials: Any = None) -> int:
         """Listen and return the port; `credentials` are grpc.ServerCredentials. Raises OSError if that fails."""
@@ -173,12 +175,14 @@ class _Export:
     async def _outcome(self, context: Any) -> bytes | Refusal:
         try:
             caller = self._caller(context)
-            with self._in_flight.request() as held:
+            with ExitStack() as holding:
+                held = holding.enter_context(self._in_flight.request())
                 message = await self._message(context)
                 self._intake.counts.received_bytes[PROTOCOL] += len(message)
                 caller.charge(len(message))
                 held.add(len(message))
-                return await self._uncancelled(self._take(message, held))
+                # from here on it is finished also where the client leaves, and held until then
+                return await self._uncancelled(self._take(message, held, holding.pop_all()))
         except RateLimitError as error:
             return Refusal(error.status, str(error), error.retry_after_s)
         except (AccessError, BadRequestError) as error:
@@ -215,14 +219,13 @@ class _Export:
         finally:
             reading.cancel()
         message = reading.result()
-        if not isinstance(
-            message, bytes
-        ):  # grpc.aio.EOF: grpcio itself has refused it, the client has left, or sent none
+        if not isinstance(message, bytes):  # EOF: grpcio itself has refused it, the client has left, or sent none
             raise BadRequestError("the call came without a whole message")
         return message
 
-    async def _take(self, message: bytes, held: Held) -> bytes:
-        return await self._intake.take(await self._unpacked(message, held), PROTOBUF)
+    async def _take(self, message: bytes, held: Held, holding: ExitStack) -> bytes:
+        with holding:
+            return await self._intake.take(await self._unpacked(message, held), PROTOBUF)
 
     async def _unpacked(self, message: bytes, held: Held) -> bytes:
         if not message.startswith(_GZIP_MAGIC):
@@ -232,8 +235,8 @@ class _Export:
         held.add(len(body))  # before it is decoded: while it waits for that, others are unpacked
         return body
 
-    async def _uncancelled(self, work: Any) -> bytes:
-        """Finish what was begun also where the client leaves: it is counted as what became of it."""
+    async def _uncancelled(self, work: Coroutine[Any, Any, bytes]) -> bytes:
+        """Finish what was begun whatever becomes of the call: it is counted as what became of it."""
         task = asyncio.ensure_future(work)
         self._taking.add(task)
         task.add_done_callback(self._taking.discard)
@@ -246,13 +249,13 @@ def method_of(signal: Signal) -> str:
     return f"/{service.full_name}/Export"
 
 
-def _options(max_request_bytes: int) -> tuple[tuple[str, int], ...]:
+def _options(max_request_bytes: int, max_connections: int) -> tuple[tuple[str, int], ...]:
     return (
         ("grpc.max_receive_message_length", max_request_bytes),
         ("grpc.per_message_decompression", 0),
         ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_AND_GZIP),
         ("grpc.so_reuseport", 0),  # else two collectors listen on one port, and neither knows
-        ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+        ("grpc.max_allowed_incoming_connections", max_connections),
         ("grpc.max_concurrent_streams", MAX_STREAMS),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),

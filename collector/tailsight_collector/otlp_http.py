@@ -5,6 +5,7 @@ A request is unpacked, decoded and checked, journaled with fsync, and only then 
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Callable
@@ -116,7 +117,7 @@ class _Endpoint:
         arrived = _Arrived()
         status = 500
         try:
-            with self._in_flight.request() as held:
+            with self._in_flight.request(is_there=False) as held:
                 answer = await self._answer(request, held, arrived)
                 status = answer.status_code
                 return answer
@@ -151,17 +152,18 @@ class _Endpoint:
         announced = int(length) if length.isdecimal() else 0  # a lie is found out as the body comes
         self._check_size(announced)
         self._in_flight.check_room(announced)
-        parts: list[bytes] = []
+        arriving = io.BytesIO()  # which gives its bytes without another copy of them
         async for part in request.stream():
             arrived.size_bytes += len(part)
             self._check_size(arrived.size_bytes)
             held.add(len(part))
-            parts.append(part)
+            arriving.write(part)
+        held.arrive()
         coding = request.headers.get("content-encoding", "identity").strip().lower()
         if coding in PLAIN:
-            return b"".join(parts)
+            return arriving.getvalue()
         weight = arrived.size_bytes * PACKED_WEIGHT
-        body = await self._intake.maybe_elsewhere(weight, lambda: unpack(b"".join(parts), coding, limit))
+        body = await self._intake.maybe_elsewhere(weight, lambda: unpack(arriving.getvalue(), coding, limit))
         held.add(len(body))  # before it is decoded: while it waits for that, others are unpacked
         return body
 

@@ -69,6 +69,7 @@ def _fill_span(target: Span, span: dict[str, Any]) -> None:
             attributes=attributes_of(link),
             flags=integer(link, "flags", 32),
         )
-    if status := child(span, "status"):
+    if (status := child(span, "status")) is not None:
+        target.status.SetInParent()
         target.status.message = string(status, "message")
         target.status.code = integer(status, "code", 31)  # type: ignore[assignment]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -41,7 +42,7 @@ class _Member(Protocol):
 
 def _unpack(body: bytes, limit: int, coding: str, new_member: Callable[[], Any], failure: type[Exception]) -> bytes:
     """Unpack a body of one or several members, in small slices: a bomb's kilobyte unpacks to many megabytes."""
-    out: list[bytes] = []
+    out = io.BytesIO()  # which gives its bytes without another copy of them
     left = limit
     position = 0
     for _ in range(MAX_MEMBERS):
@@ -56,9 +57,9 @@ def _unpack(body: bytes, limit: int, coding: str, new_member: Callable[[], Any],
             left -= len(part)
             if left < 0:
                 raise BadRequestError(f"the body is larger than {limit} bytes unpacked; send smaller batches", 413)
-            out.append(part)
+            out.write(part)
         if not member.eof:
             raise BadRequestError(f"the {coding} body is cut off")
         if position == len(body):
-            return b"".join(out)
+            return out.getvalue()
     raise BadRequestError(f"the {coding} body has more than {MAX_MEMBERS} members")

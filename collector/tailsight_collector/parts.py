@@ -23,6 +23,12 @@ log = logging.getLogger(__name__)
 ASIDE = "detached"
 ASIDE_PREFIX = "unsynced_"
 _PART = re.compile(r"([^_]+)_(\d+)_(\d+)_(\d+)(?:_(\d+))?")
+# Files of a part that system.parts.bytes_on_disk leaves out, and those without which nobody can read it.
+_NOT_COUNTED = frozenset({
+    "checksums.txt", "columns.txt", "columns_substreams.txt", "default_compression_codec.txt", "metadata_version.txt",
+    "uuid.txt",
+})  # fmt: skip
+_NEVER_EMPTY = ("checksums.txt", "columns.txt")
 _ADDED, _DROPPED = b"1", b"2"
 
 
@@ -64,6 +70,22 @@ def parts_in(table: Path) -> list[Part]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [part for entry in entries if (part := Part.named(entry.name)) and entry.is_dir()]
+
+
+def is_short(table: Path, name: str, size_bytes: int) -> bool:
+    """Whether a part's files hold less than the engine wrote; `size_bytes` is its own count of what it did.
+
+    On a full disk chDB finishes merges whose files are cut off, says nothing, and deletes what it merged. False where the
+    part is not there any more.
+    """
+    try:
+        sizes = {path.name: path.stat().st_size for path in (table / name).rglob("*") if path.is_file()}
+    except FileNotFoundError:
+        return False
+    if not sizes:
+        return False
+    counted_bytes = sum(size for file, size in sizes.items() if file not in _NOT_COUNTED)
+    return counted_bytes < size_bytes or not all(sizes.get(file, 1) for file in _NEVER_EMPTY)
 
 
 def roll_back(table: Path, listed: Collection[str]) -> int:

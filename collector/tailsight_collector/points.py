@@ -41,6 +41,7 @@ class CheckedPoints:
 
     total: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
+    batch: None = None  # metrics are not numbered
 
     @property
     def message(self) -> str:

@@ -4,9 +4,9 @@ An insert is confirmed when its parts are in the page cache. So a loaded segment
 of the tables' parts, made while no insert ran, and written down after a `syncfs` that began later has returned. Only
 then are the segments that came before it deleted (keeper.py).
 
-At a start after a power cut, each table is made what its checkpoint lists (parts.py), and the segments that are still in
-the journal are loaded. Which of the later parts would have been whole need not be known. After kill -9 the page cache is
-still there, and the parts in it: then only the engine's memory of blocks is checked against them.
+At a start after a power cut, each table is made what its checkpoint lists (parts.py), and the segments that are still
+in the journal are loaded. Which of the later parts would have been whole need not be known. After kill -9 the page
+cache is still there, and the parts in it: then only the engine's memory of blocks is checked against them.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from typing import Self
 from tailsight_collector.checkpoints import FOLDER, Checkpoint, CheckpointFile, boot_id, checkpoint_files
 from tailsight_collector.errors import JournalError
 from tailsight_collector.journal import Journal
-from tailsight_collector.keeper import Keeper
-from tailsight_collector.parts import forget_missing_blocks, parts_in, roll_back
+from tailsight_collector.keeper import DamagedPartError, Keeper
+from tailsight_collector.parts import forget_missing_blocks, is_short, parts_in, roll_back
 from tailsight_storage import ChdbDsn, Store
 
 log = logging.getLogger(__name__)
 
 # The engine keeps what it has merged for so long: longer than a checkpoint takes. chDB's own default is not at all.
 OLD_PARTS_LIFETIME_S = 240
+UNTIL_RESTART_S = 365 * 86_400
 _LIST_PARTS = """
-SELECT table, name FROM system.parts
+SELECT table, name, bytes_on_disk FROM system.parts
 WHERE active AND database = currentDatabase() AND has({tables:Array(String)}, table)
 ORDER BY table, name
 """
@@ -127,7 +128,7 @@ def recover_for_a_collector(data: Path) -> None:
         ) from None
 
 
-def settle_after_a_collector(data: Path) -> None:
+def settle_if_possible(data: Path) -> None:
     """Do `settle`; where that fails, the next start loads a few segments again."""
     try:
         settle(data)
@@ -137,10 +138,12 @@ def settle_after_a_collector(data: Path) -> None:
 
 @contextmanager
 def kept_safe(data: Path) -> Iterator[None]:
-    """Put the embedded store in order before the block opens it, and sync it when the block has closed it well."""
+    """Put the embedded store in order before the block opens it, and sync it when the block has closed it."""
     recover(data)
-    yield
-    settle(data)
+    try:
+        yield
+    finally:
+        settle_if_possible(data)
 
 
 def keeper_of(store: Store, dsn: ChdbDsn, name: str, tables: Sequence[str], journal: Journal) -> Keeper:
@@ -151,14 +154,26 @@ def keeper_of(store: Store, dsn: ChdbDsn, name: str, tables: Sequence[str], jour
     folders: dict[str, Path] = {}
     for table, path, lifetime_s in store.rows(_LIST_TABLES, tables=list(tables)):
         folders[str(table)] = Path(str(path))
-        if int(str(lifetime_s)) < OLD_PARTS_LIFETIME_S:
+        if int(str(lifetime_s)) != OLD_PARTS_LIFETIME_S:
             store.run(_KEEP_OLD_PARTS, table=table, lifetime=OLD_PARTS_LIFETIME_S)
     keys = {table: os.path.relpath(path, dsn.engine_path) for table, path in folders.items()}
 
+    whole: set[tuple[str, str]] = set()
+
     def list_parts() -> Mapping[str, Sequence[str]]:
         listed: dict[str, list[str]] = {key: [] for key in keys.values()}
-        for table, part in store.rows(_LIST_PARTS, tables=list(tables)):
-            listed[keys[str(table)]].append(str(part))
+        seen: set[tuple[str, str]] = set()
+        for table, part, size_bytes in store.rows(_LIST_PARTS, tables=list(tables)):
+            key, name = keys[str(table)], str(part)
+            if (key, name) not in whole and is_short(folders[str(table)], name, int(str(size_bytes))):
+                # what it was made of must stay until the next start, which goes back to it
+                for each in folders:
+                    store.run(_KEEP_OLD_PARTS, table=each, lifetime=UNTIL_RESTART_S)
+                raise DamagedPartError(f"part {name} of {table} was cut off while it was written")
+            listed[key].append(name)
+            seen.add((key, name))
+        whole.clear()
+        whole.update(seen)
         return listed
 
     disk = Disk((dsn.engine_path, *folders.values()))

@@ -40,6 +40,13 @@ def encode_record(request: bytes, received_ns: int) -> bytes:
     return b"".join((encode_varint(len(request) + TRAILER_BYTES), request, received, _CRC.pack(_CRC_KEY, crc)))
 
 
+def request_in(record: bytes | memoryview) -> bytes:
+    """Return the request that a whole record holds."""
+    view = memoryview(record)
+    _, body = read_varint(view, 0)
+    return bytes(view[body:-TRAILER_BYTES])
+
+
 def whole_records(data: bytes | memoryview) -> Iterator[tuple[int, int]]:
     """Yield (start, end) of each whole record from the beginning on, and stop before the first that is torn."""
     position = 0

@@ -103,7 +103,9 @@ class Collector:
             for signal, line in ((TRACES, self._traces), (METRICS, self._metrics))
         ]
         limits = settings.http_limits
-        limits = replace(limits, connections=connections_for(raise_open_files_limit(), limits.connections))
+        open_files, wanted = raise_open_files_limit(), limits.connections
+        limits = replace(limits, connections=connections_for(open_files - open_files // 4, wanted))
+        self._grpc_connections = connections_for(open_files - limits.connections, wanted)
         self._sources = Sources(
             signals=[
                 SignalSource(name, intake, line, Durations(INSERT_BOUNDS_S))
@@ -127,6 +129,7 @@ class Collector:
         self._store = open_store(self._settings.store_dsn, create=True)
         self._settings.retention.apply(self._store)
         self._metrics_store = self._store.another()  # a connection serves one thread
+        self._intakes[0].repeats.remember(self._store, self._traces.left_over_paths)
         spans, points = (source.inserts for source in self._sources.signals)
         self._traces.load_into(
             timed(self._by_route(self._store), spans), self._traces.keeping_of(self._store, "traces", TRACES_TABLES)
@@ -169,7 +172,7 @@ class Collector:
                 store.close()
             self._is_recovered = self._is_recovered and finished and not line.is_unsafe
         if self._is_recovered:  # or else the next start goes back to the last checkpoint
-            power_cut.settle_after_a_collector(self._settings.data)
+            power_cut.settle_if_possible(self._settings.data)
 
     async def serve(self, stop: asyncio.Event, on_ready: Callable[[Addresses], None]) -> None:
         """Listen until `stop` is set; raises SettingsError where an address cannot be bound."""
@@ -185,6 +188,7 @@ class Collector:
             self._sources.sql = SqlWatch(self._sql_port.app())
             servers.append(_server(self._sources.sql, self._tls, guard))
         otlp_grpc, grpc_target = await self._serve_grpc()
+        self._sources.in_flight["grpc"] = otlp_grpc.in_flight
         tasks = [
             asyncio.create_task(server.serve(sockets=[bound])) for server, bound in zip(servers, sockets, strict=True)
         ]
@@ -204,7 +208,7 @@ class Collector:
         from tailsight_collector.otlp_grpc import OtlpGrpc
 
         settings = self._settings
-        otlp_grpc = OtlpGrpc(*self._intakes, access=self._access)
+        otlp_grpc = OtlpGrpc(*self._intakes, access=self._access, max_connections=self._grpc_connections)
         credentials = settings.tls.grpc_credentials() if settings.tls else None
         try:
             port = await otlp_grpc.start(settings.host, settings.grpc_port, credentials)

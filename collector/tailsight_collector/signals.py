@@ -21,7 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from tailsight_collector.checks import check, look
+from tailsight_collector.checks import Batch, check, look
 from tailsight_collector.density import UNSUSPICIOUS_BYTES, check_json, check_protobuf
 from tailsight_collector.errors import BadRequestError
 from tailsight_collector.otlp_json import parse_traces
@@ -38,6 +38,10 @@ class Outcome(Protocol):
     """What the check of a request has found: so many spans or data points, and some that are not stored."""
 
     rejected: Counter[str]
+
+    @property
+    def batch(self) -> Batch | None:
+        """Which numbered batch it is; None where it is none."""
 
     @property
     def total(self) -> int:

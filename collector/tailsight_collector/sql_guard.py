@@ -96,7 +96,7 @@ _NODE = re.compile(r"( *)(\S+)(?: (.*?))?(?: \(children \d+\))?$")
 _ALIAS = " (alias "
 # The only forms of SHOW with a list: their conditions are nowhere in the tree.
 _SHOW = re.compile(
-    r"SHOW\s+(FULL\s+)?(TABLES|DATABASES)(\s+(FROM|IN)\s+(?P<database>\w+))?"
+    r"SHOW\s+(FULL\s+)?(TABLES|DATABASES)(\s+(FROM|IN)\s+[`\"]?(?P<database>\w+)[`\"]?)?"
     r"(\s+(NOT\s+)?I?LIKE\s+'[^'\\]*')?(\s+LIMIT\s+\d+)?(\s+FORMAT\s+\w+)?",
     re.IGNORECASE | re.ASCII,
 )

@@ -1,7 +1,8 @@
 """A few read-only sessions of the embedded engine, shared by all who ask: who runs, who waits, who is ended.
 
 A query may take time, memory, rows and threads, and no more; a caller may hold all sessions but one. The loader keeps a
-processor for itself, and whatever a query needs, it never waits for the loader's memory.
+processor for itself. The engine does not count the memory of an answer's text, which names of columns alone can make a
+hundred times as large as its data: so the process itself is watched, and queries end before it takes the machine's.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ READERS = 4
 READERS_A_CALLER = 3
 MAX_WAITING = 64
 PATIENCE_S = 15.0
-# ClickHouse's own code
+# ClickHouse's own codes
 TOO_MANY_QUERIES = 202
+MEMORY_LIMIT_EXCEEDED = 241
+# Of the memory that there is, this process's part beyond which queries end.
+MEMORY_PART = 0.6
+_LOOK_S = 0.2
 _KILL_AGAIN_S = 0.5
 _GIB = 1024**3
 _LEAST_MEMORY_BYTES = _GIB // 2
@@ -65,12 +70,22 @@ def memory_bytes() -> int:
         return machine
 
 
+def resident_bytes() -> int:
+    """Return how much memory this process has; 0 where that cannot be told."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    except OSError:
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
 class Readers:
     """Runs work in sessions, one each. `owner` is a connection of its own for ending queries."""
 
     def __init__(self, dsn: ChdbDsn, owner: Store, *, patience_s: float = PATIENCE_S) -> None:
         self._owner = owner
         self._patience_s = patience_s
+        self._most_bytes = int(memory_bytes() * MEMORY_PART)
         limits = reader_limits()
         self._all = [EmbeddedReader(dsn, limits) for _ in range(READERS)]
         self._idle = list(self._all)
@@ -101,11 +116,22 @@ class Readers:
         running = asyncio.get_running_loop().run_in_executor(self._threads, work, reader, tag)
         running.add_done_callback(lambda _: self._give_back(reader, tag))
         waiting: list[asyncio.Future[Any]] = [running, leaving]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        ended = False
+        while not await _first_of(waiting, _LOOK_S) and not ended:
+            ended = resident_bytes() > self._most_bytes
         while not running.done():  # again and again: it may be on its way from the check to the run
             await asyncio.to_thread(self._owner.kill, tag)
             await asyncio.wait([running], timeout=_KILL_AGAIN_S)
-        return await running
+        try:
+            return await running
+        except QueryFailedError as error:
+            if not ended:
+                raise
+            raise QueryFailedError(
+                f"queries were ended, because this process has more than {self._most_bytes} bytes of memory; "
+                "an answer's text counts too",
+                MEMORY_LIMIT_EXCEEDED,
+            ) from error
 
     def close(self) -> None:
         """End running queries and the sessions."""
@@ -148,3 +174,9 @@ class Readers:
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
+
+
+async def _first_of(futures: list[asyncio.Future[Any]], timeout_s: float) -> bool:
+    """Wait for a while; returns whether one of them is done."""
+    done, _ = await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    return bool(done)

@@ -14,7 +14,10 @@ from tailsight_storage.dsn import ChdbDsn
 from tailsight_storage.errors import QueryFailedError, StorageError
 from tailsight_storage.store import translated
 
-_BAD_ARGUMENTS = 36  # ClickHouse's code
+MAX_ANSWER_BYTES = 1024**3
+# ClickHouse's codes
+_BAD_ARGUMENTS = 36
+_TOO_LARGE = 396
 _PARAMETER_NAME = re.compile(r"\w{1,64}", re.ASCII)
 
 
@@ -49,7 +52,10 @@ class EmbeddedReader:
                 )
         text = f"/* {tag} */ {statement}" if tag else statement
         with translated(self._dsn):
-            answer: bytes = self._connection.query(text, default_format, params=dict(parameters)).bytes()
+            result = self._connection.query(text, default_format, params=dict(parameters))
+            if result.size() > MAX_ANSWER_BYTES:  # before it is copied
+                raise QueryFailedError(f"the answer has more than {MAX_ANSWER_BYTES} bytes", _TOO_LARGE)
+            answer: bytes = result.bytes()
         return answer or b""
 
     def close(self) -> None:

@@ -4,7 +4,11 @@
 """
 
 import itertools
+import json
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -78,8 +82,6 @@ def test_arbitrary_bytes_are_refused_by_name(signal, encoding, body):
 )  # fmt: skip
 @settings(max_examples=200, deadline=None)
 def test_arbitrary_documents_are_refused_by_name(signal, document):
-    import json
-
     decoded(signal, JSON, json.dumps(document).encode())
 
 
@@ -113,6 +115,17 @@ def test_what_is_accepted_of_spoiled_requests_is_stored_to_the_count(engine, sig
 def rows_of(engine, signal):
     tables = ("spans", "rejected_spans") if signal == "traces" else ("hardware_samples", "rejected_spans")
     return [engine.rows("SELECT count() FROM {table:Identifier}", table=table)[0][0] for table in tables]
+
+
+def test_the_fuzzer_runs(tmp_path):
+    """A few seconds of it, where atheris is installed."""
+    pytest.importorskip("atheris", reason="atheris is not installed")
+    script = Path(__file__).parents[1] / "fuzz" / "fuzz_decoders.py"
+    ran = subprocess.run(
+        [sys.executable, script, "--seconds", "3"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("signal", SIGNALS)

@@ -2,14 +2,14 @@
 
 import gzip
 import json
-import os
+import re
 import resource
 import socket
 import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -100,10 +100,8 @@ def rest_of(client) -> bytes:
 def exchange(collector, data: bytes) -> bytes:
     """Send bytes and return all that comes back, until the collector ends the connection."""
     with connect(collector) as client:
-        try:
+        with suppress(BrokenPipeError, ConnectionResetError):
             client.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
         return rest_of(client)
 
 
@@ -141,6 +139,7 @@ def somebody_else(collector) -> Iterator[list[int]]:
     thread = threading.Thread(target=send)
     thread.start()
     try:
+        eventually(lambda: bool(statuses), "the first is answered")
         yield statuses
     finally:
         stop.set()
@@ -216,9 +215,9 @@ def test_who_does_not_read_its_answers_is_not_answered_without_end(collector):
     with connect(collector) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.settimeout(1)
+        asking = head(None, path="/metrics", method="GET") * 1_000_000
         with pytest.raises((TimeoutError, BrokenPipeError, ConnectionResetError)):
-            for _ in range(10_000):
-                client.sendall(head(None, path="/metrics", method="GET") * 100)
+            client.sendall(asking)
 
 
 # --- many -------------------------------------------------------------------------------------------------------------
@@ -247,8 +246,9 @@ def test_ten_thousand_idle_connections_cost_little_and_keep_nobody_out(tmp_path)
     try:
         with CollectorProcess(tmp_path) as collector, ExitStack() as stack:
             peak = Peak(collector.pid)
-            for _ in range(10_000):
-                stack.enter_context(connect(collector))
+            clients = [stack.enter_context(connect(collector)) for _ in range(10_000)]
+            for client in clients[:1500]:  # more than the requests that may be unanswered: these are not there yet
+                client.sendall(head(100) + b"x")
             eventually(lambda: number(collector, "tailsight_http_connections") >= 10_000, "all are connected")
             assert collector.post(one_span(name="late")).status_code == 200
             assert stored(collector, "late") == 1
@@ -306,25 +306,25 @@ def dense(unit: bytes, *fields: int) -> bytes:
 
 JSON = {"Content-Type": "application/json"}
 DENSE = {
-    "resources": (dense(b"\x0a\x00"), PROTOBUF),
-    "scopes": (dense(b"\x12\x00", 1), PROTOBUF),
-    "spans": (dense(b"\x12\x00", 1, 2), PROTOBUF),
-    "spans with something": (dense(b"\x12\x02\x7a\x00", 1, 2), PROTOBUF),
-    "attributes": (dense(b"\x4a\x00", 1, 2, 2), PROTOBUF),
-    "events": (dense(b"\x5a\x00", 1, 2, 2), PROTOBUF),
-    "values in a list": (dense(b"\x0a\x00", 1, 2, 2, 9, 2, 5), PROTOBUF),
-    "medium spans full of attributes": (dense(delimited(2, b"\x4a\x00" * 20_000), 1, 2), PROTOBUF),
-    "unknown groups": (dense(b"\x0b\x0c"), PROTOBUF),
-    "JSON arrays": (b"[" + b"[]," * (21 * MIB) + b"[]]", JSON),
-    "JSON objects": (b"[" + b'{"":0},' * (9 * MIB) + b"{}]", JSON),
-    "JSON numbers": (b"[" + b"9," * (31 * MIB) + b"9]", JSON),
+    "resources": (lambda: dense(b"\x0a\x00"), PROTOBUF),
+    "scopes": (lambda: dense(b"\x12\x00", 1), PROTOBUF),
+    "spans": (lambda: dense(b"\x12\x00", 1, 2), PROTOBUF),
+    "spans with something": (lambda: dense(b"\x12\x02\x7a\x00", 1, 2), PROTOBUF),
+    "attributes": (lambda: dense(b"\x4a\x00", 1, 2, 2), PROTOBUF),
+    "events": (lambda: dense(b"\x5a\x00", 1, 2, 2), PROTOBUF),
+    "values in a list": (lambda: dense(b"\x0a\x00", 1, 2, 2, 9, 2, 5), PROTOBUF),
+    "medium spans full of attributes": (lambda: dense(delimited(2, b"\x4a\x00" * 20_000), 1, 2), PROTOBUF),
+    "unknown groups": (lambda: dense(b"\x0b\x0c"), PROTOBUF),
+    "JSON arrays": (lambda: b"[" + b"[]," * (21 * MIB) + b"[]]", JSON),
+    "JSON objects": (lambda: b"[" + b'{"":0},' * (9 * MIB) + b"{}]", JSON),
+    "JSON numbers": (lambda: b"[" + b"9," * (31 * MIB) + b"9]", JSON),
 }
 
 
 @pytest.mark.parametrize("what", DENSE)
 def test_dense_bodies_are_refused_before_they_are_decoded(collector, what):
-    body, headers = DENSE[what]
-    packed = zstandard.ZstdCompressor(level=1).compress(body)
+    make, headers = DENSE[what]
+    packed = zstandard.ZstdCompressor(level=1).compress(make())
     assert len(packed) < MIB
     answer = collector.post(packed, headers | {"Content-Encoding": "zstd"})
     assert answer.status_code == 413
@@ -333,8 +333,8 @@ def test_dense_bodies_are_refused_before_they_are_decoded(collector, what):
 
 def test_many_dense_bodies_at_once_take_turns(collector):
     """The densest that are decoded without a look, and larger ones: together they take no more than one."""
-    bodies = [delimited(1, delimited(2, b"\x12\x00" * (MIB * 7 // 4))), DENSE["spans"][0]] * 6
-    packed = [zstandard.ZstdCompressor(level=1).compress(body) for body in bodies]
+    bodies = (delimited(1, delimited(2, b"\x12\x00" * (MIB - 10))), dense(b"\x12\x00", 1, 2))
+    packed = [zstandard.ZstdCompressor(level=1).compress(body) for body in bodies] * 6
     statuses: list[int] = []
 
     def send(body: bytes) -> None:
@@ -359,8 +359,8 @@ def test_many_bombs_at_once_stay_within_bounds(collector, coding):
         for client in clients:
             client.sendall(head(len(packed), f"Content-Encoding: {coding}", "Connection: close") + packed)
         statuses = {status_of(rest_of(client)) for client in clients}
-    assert statuses <= {400, 503}
-    assert 400 in statuses
+    assert statuses <= {400, 413, 503}
+    assert statuses != {503}
 
 
 def zstd_window(exponent: int) -> bytes:
@@ -506,9 +506,7 @@ def test_pipelined_requests_are_answered_in_order(collector):
     body = one_span(name="pipelined")
     data = (head(len(body)) + body) * 3 + head(3) + b"\xff\xff\xff" + head(len(body), "Connection: close") + body
     answer = exchange(collector, data)
-    assert [line.split()[1] for line in answer.split(b"\r\n") if line.startswith(b"HTTP/1.1")] == [
-        b"200", b"200", b"200", b"400", b"200",
-    ]  # fmt: skip
+    assert re.findall(rb"HTTP/1\.1 (\d+) ", answer) == [b"200", b"200", b"200", b"400", b"200"]
     assert stored(collector, "pipelined") == 4
 
 
@@ -538,10 +536,8 @@ def test_a_pipeline_without_end_is_closed(collector):
         head(0, "X: a\x00b"),
         head(0, " folded: x"),
         head(0, path="/v1/\xff"),
-        head(0, path="//[::"),
         head(0, method="BREW"),
         head(0, version="9.9"),
-        b"POST /v1/traces\r\n\r\n",
     ],
 )
 def test_what_is_no_http_is_refused(collector, data):
@@ -566,12 +562,26 @@ def test_a_length_that_lies_is_found_out(collector):
     assert stored(collector, "lies") == 0
 
 
-def test_http_1_0_head_options_and_upgrades(collector):
+@pytest.mark.parametrize("pieces", [1, 40])
+def test_a_request_that_offers_another_protocol_is_read_as_the_one_that_it_is(collector, pieces):
+    """Java's client sends these headers with every request; the parser would leave the body out, and answer 200."""
+    name = f"upgrade-{pieces}"
+    body = one_span(name=name)
+    offer = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
+    last = ("Connection: Upgrade, close", "Upgrade: websocket")
+    data = (head(len(body), *offer) + body) * 2 + head(len(body), *last) + body
+    with connect(collector) as client:
+        for start in range(0, len(data), -(-len(data) // pieces)):
+            client.sendall(data[start : start + -(-len(data) // pieces)])
+        assert re.findall(rb"HTTP/1\.1 (\d+) ", rest_of(client)) == [b"200"] * 3
+    assert stored(collector, name) == 3
+    assert status_of(exchange(collector, head(None, method="CONNECT", path="x:1"))) == 400
+
+
+def test_http_1_0_head_and_options(collector):
     body = one_span(name="old")
     assert status_of(exchange(collector, head(len(body), version="1.0") + body)) == 200
-    upgrade = head(len(body), "Connection: Upgrade, close", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
-    assert status_of(exchange(collector, upgrade + body)) == 200
-    assert stored(collector, "old") == 2
+    assert stored(collector, "old") == 1
     for method in ("HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"):
         answer = exchange(collector, head(None, "Connection: close", method=method))
         assert status_of(answer) == 405, method
@@ -603,4 +613,3 @@ def test_clients_that_leave_at_any_stage_leave_nothing_behind(collector):
                         client.shutdown(socket.SHUT_WR)
     eventually(lambda: number(collector, "tailsight_http_connections") == 1, "all are gone")
     eventually(lambda: process.num_fds() <= before + 10, "their files are closed")  # some are the journal's
-    assert os.path.exists(f"/proc/{collector.pid}")

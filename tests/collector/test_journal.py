@@ -1,6 +1,7 @@
 import errno
 import os
 import threading
+import time
 
 import pytest
 
@@ -105,6 +106,123 @@ def test_an_open_segment_of_a_crash_is_recovered_without_its_torn_end(tmp_path):
     journal.close()
     assert segment.token == "20260101T000000.000000000-aaaaaaaa"
     assert segment.path.read_bytes() == whole
+
+
+def test_a_last_record_torn_at_every_byte_costs_nothing_before_it(tmp_path):
+    whole, last = b"".join(records(2)), encode_record(bytes(range(100)), 1)
+    for cut in range(len(last)):
+        folder = tmp_path / str(cut)
+        folder.mkdir()
+        (folder / "20260101T000000.000000000-aaaaaaaa.open").write_bytes(whole + last[:cut])
+        journal = open_journal(folder)
+        [segment] = journal.start()
+        journal.close()
+        assert segment.path.read_bytes() == whole
+
+
+def test_whole_records_behind_a_damaged_place_of_an_open_segment_are_kept(tmp_path):
+    """They may have been acknowledged; the damaged bytes stay between them, for the loader to put aside."""
+    first, second, third, fourth = records(4)
+    data = first + second[:5] + bytes(3) + second[8:] + third
+    (tmp_path / "20260101T000000.000000000-aaaaaaaa.open").write_bytes(data + fourth[:-1])
+    journal = open_journal(tmp_path)
+    [segment] = journal.start()
+    journal.close()
+    assert segment.path.read_bytes() == data
+
+
+def test_every_new_name_is_synced_with_its_folder(tmp_path, monkeypatch):
+    """A file that is synced and whose name is not may be gone after a power cut."""
+    synced = []
+    monkeypatch.setattr("tailsight_collector.journal.sync_folder", synced.append)
+    closed = Closed()
+    folder = tmp_path / "a" / "b"
+    journal = open_journal(folder, closed, segment_bytes=1)
+    journal.start()
+    assert synced == [tmp_path, tmp_path / "a"]
+    synced.clear()
+    journal.append(records(1)[0]).result(PATIENCE_S)
+    closed.wait_for(1)
+    assert synced == [folder, folder]  # made, and renamed
+    journal.confirm(closed.segments[0])
+    journal.forget(closed.segments)
+    assert synced == [folder] * 3  # deleted
+    journal.close()
+
+
+def test_a_rename_whose_folder_cannot_be_synced_is_finished_later(tmp_path, monkeypatch):
+    monkeypatch.setattr("tailsight_collector.journal._CLOSE_AGAIN_S", 0.01)
+    from tailsight_collector import journal as module
+
+    failures = [OSError(errno.EIO, os.strerror(errno.EIO))] * 2
+    real = module.sync_folder
+    closed = Closed()
+    journal = open_journal(tmp_path, closed)
+    journal.start()
+    journal.append(records(1)[0]).result(PATIENCE_S)
+
+    def broken(folder):
+        if failures:
+            raise failures.pop()
+        real(folder)
+
+    monkeypatch.setattr(module, "sync_folder", broken)
+    journal._segment_bytes = 1
+    journal.append(records(2)[1]).result(PATIENCE_S)
+    closed.wait_for(1)
+    journal.close()
+    [segment] = closed.segments
+    assert segment.path.read_bytes() == b"".join(records(2))
+    assert segment.size_bytes == len(segment.path.read_bytes())
+
+
+def test_the_limit_counts_right_when_segments_cannot_be_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tailsight_collector.journal._CLOSE_AGAIN_S", 0.01)
+    closed = Closed()
+    journal = open_journal(tmp_path, closed, segment_bytes=1)
+    journal.start()
+    fails = threading.Event()
+    fails.set()
+    real = os.ftruncate
+
+    def broken(fd, size):
+        if fails.is_set():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(fd, size)
+
+    monkeypatch.setattr(os, "ftruncate", broken)
+    for record in records(3):
+        journal.append(record).result(PATIENCE_S)
+    assert journal.stored_bytes == sum(map(len, records(3)))
+    assert journal.open_since_s is not None
+    fails.clear()
+    closed.wait_for(3)
+    for segment in closed.segments:
+        journal.confirm(segment)
+    assert (journal.stored_bytes, journal.kept_bytes) == (0, sum(map(len, records(3))))
+    journal.forget(closed.segments)
+    assert (journal.stored_bytes, journal.kept_bytes) == (0, 0)
+    journal.close()
+
+
+@pytest.mark.parametrize("step_s", [-3600, 3600, -5 * 86_400, 5 * 86_400])
+def test_a_clock_that_is_set_leaves_all_segments_with_names_of_their_own(tmp_path, monkeypatch, step_s):
+    closed = Closed()
+    journal = open_journal(tmp_path, closed, segment_bytes=1)
+    journal.start()
+    real = time.time_ns
+    for number, record in enumerate(records(4)):
+        monkeypatch.setattr(time, "time_ns", lambda number=number: real() + number % 2 * step_s * 10**9)
+        journal.append(record).result(PATIENCE_S)
+        closed.wait_for(number + 1)
+    monkeypatch.setattr(time, "time_ns", real)
+    journal.close()
+    assert [segment.path.read_bytes() for segment in closed.segments] == records(4)
+    again = open_journal(tmp_path)
+    left_over = again.start()
+    again.close()
+    assert sorted(segment.path.read_bytes() for segment in left_over) == sorted(records(4))
+    assert all(segment.born_s <= time.monotonic() for segment in left_over)
 
 
 def test_an_open_segment_with_nothing_whole_is_removed(tmp_path):

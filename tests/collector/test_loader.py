@@ -1,5 +1,8 @@
 import threading
 
+import pytest
+
+from tailsight_collector import quarantine
 from tailsight_collector.journal import Journal, Segment
 from tailsight_collector.loader import Loader
 from tailsight_collector.records import encode_record
@@ -157,3 +160,79 @@ def test_quarantined_records_are_counted_after_a_restart(tmp_path):
     run(tmp_path, store, records("bad")).close(PATIENCE_S)
     journal = Journal(tmp_path, segment_bytes=1, segment_age_s=60, max_bytes=1 << 20, on_closed=lambda _: None)
     assert Loader(store.insert_otlp_traces, journal).state.quarantined_records == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "detail"),
+    [
+        (243, "Cannot reserve 1.00 MiB, not enough space"),
+        (75, "Cannot write to file: No space left on device"),
+        (1001, "std::exception. type: std::__1::__fs::filesystem::filesystem_error, No space left on device"),
+    ],
+)
+def test_a_database_whose_disk_is_full_quarantines_nothing(tmp_path, monkeypatch, code, detail):
+    """An empty request is taken even then, and writes nothing: it must not make the others look guilty."""
+    monkeypatch.setattr("tailsight_collector.loader.FIRST_BACKOFF_S", 0.01)
+    is_full = threading.Event()
+    is_full.set()
+
+    def fails(data):
+        return DataRefusedError(f"Code: {code}. {detail}", code, detail) if is_full.is_set() and b"a" in data else None
+
+    store = FakeStore(fails)
+    loader = run(tmp_path, store, records("a"))
+    store.wait_for_calls(3)
+    assert "cannot write" in loader.state.last_error
+    is_full.clear()
+    store.wait_for_calls(store.calls + 1)
+    loader.close(PATIENCE_S)
+    assert list(store.kept.values()) == records("a")
+    assert loader.state.quarantined_records == 0
+    assert (loader.state.last_error, loader.oldest_s) == ("", None)
+
+
+def test_a_damaged_place_in_a_segment_costs_its_record_alone(tmp_path):
+    """Somebody, or the disk, has changed a closed segment."""
+    (tmp_path / "lock").touch()
+    good = records("a", "b", "c")
+    damaged = bytearray(b"".join(good))
+    damaged[len(good[0]) + 2] ^= 1
+    path = tmp_path / "20260101T000000.000000000-aaaaaaaa.otlp"
+    path.write_bytes(damaged)
+    store = FakeStore()
+    journal = Journal(tmp_path, segment_bytes=1, segment_age_s=60, max_bytes=1 << 20, on_closed=lambda _: None)
+    [segment] = journal.start()
+    loader = Loader(store.insert_otlp_traces, journal)
+    loader.offer(segment)
+    loader.start()
+    journal.close()
+    loader.close(PATIENCE_S)
+    assert list(store.kept.values()) == [good[0] + good[2]]
+    [aside] = (tmp_path / "quarantine").glob("*.damaged")
+    assert aside.read_bytes() == bytes(damaged[len(good[0]) : len(good[0]) + len(good[1])])
+    assert "checksum" in aside.with_suffix(".error").read_text()
+    assert loader.state.quarantined_records == 1
+    assert not path.exists()
+
+
+def test_a_record_that_cannot_be_put_aside_keeps_its_segment(tmp_path, monkeypatch):
+    """The quarantine's disk is full: the segment waits, whole, and nothing of it is stored twice."""
+    bad = records("bad")[0]
+    store = FakeStore(lambda data: DataRefusedError("cannot parse", 33) if bad in data else None)
+    monkeypatch.setattr("tailsight_collector.loader.FIRST_BACKOFF_S", 0.01)
+    real = quarantine.write_synced
+    fails = [OSError(28, "No space left on device")] * 2
+
+    def no_space(path, data):
+        if fails:
+            raise fails.pop()
+        real(path, data)
+
+    monkeypatch.setattr(quarantine, "write_synced", no_space)
+    loader = run(tmp_path, store, records("a", "bad", "b"))
+    while fails:
+        store.wait_for_calls(store.calls + 1)
+    store.wait_for_calls(store.calls + 1)
+    loader.close(PATIENCE_S)
+    assert b"".join(store.kept.values()) == b"".join(records("a", "b"))
+    assert [path.read_bytes() for path in (tmp_path / "quarantine").glob("*.otlp")] == [bad]

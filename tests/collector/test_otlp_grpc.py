@@ -8,10 +8,9 @@ import errno
 import gzip
 import socket
 import threading
-import time
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -63,9 +62,10 @@ def service():
     return f"service-{uuid.uuid4().hex[:12]}"
 
 
-def stored(collector, store, service, columns="count()"):
+def stored(collector, store, service, columns="count()", group=""):
     collector.wait_until_loaded()
-    return store.rows(f"SELECT {columns} FROM spans WHERE service = {{service:String}} ORDER BY ALL", service=service)
+    query = f"SELECT {columns} FROM spans WHERE service = {{service:String}} {group} ORDER BY ALL"
+    return store.rows(query, service=service)
 
 
 def one_span(service="test", **fields):
@@ -303,13 +303,13 @@ class Serving:
 
 
 @contextmanager
-def serving(journal, access=None, *, limit=MIB):
+def serving(journal, access=None, *, limit=MIB, **options):
     with ThreadPoolExecutor(2) as decoders, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         intake = Intake(TRACES, journal, decoders, max_request_bytes=limit)
         ready, stop = Future(), asyncio.Event()
 
         async def serve():
-            receiver = OtlpGrpc(intake, access=access or Access())
+            receiver = OtlpGrpc(intake, access=access or Access(), **options)
             ready.set_result((receiver, await receiver.start("127.0.0.1", 0)))
             await stop.wait()
             await receiver.close()
@@ -408,6 +408,51 @@ def test_too_many_requests_and_too_many_bytes_are_unavailable(monkeypatch):
         assert client.export(b"").code == "OK"
 
 
+def test_connections_are_bounded_and_those_that_are_there_are_served():
+    with serving(Journal(), max_connections=3) as served, GrpcClient(served.target) as client, ExitStack() as opened:
+        assert client.export(b"").code == "OK"
+        host, port = served.target.split(":")
+        idle = [opened.enter_context(socket.create_connection((host, int(port)), timeout=0.5)) for _ in range(10)]
+
+        def ended(connection):
+            try:
+                return connection.recv(1) == b""
+            except TimeoutError:
+                return False
+            except ConnectionResetError:
+                return True
+
+        eventually(lambda: sum(map(ended, idle)) >= 8, "whoever is too many is sent away")
+        assert client.export(one_span()).code == "OK"
+
+
+def test_an_answer_that_is_stopped_in_the_middle_is_all_or_nothing(tmp_path, service):
+    """SIGTERM under load: what was acknowledged by gRPC is there after the next start, once."""
+    with CollectorProcess(tmp_path, "--segment-age", "0.02") as running:
+        acknowledged = []
+
+        def send():
+            with GrpcClient(running.grpc_target) as client:
+                while True:
+                    number = len(acknowledged)
+                    if client.export(one_span(service, name=f"{threading.get_ident()}-{number}")).code != "OK":
+                        return
+                    acknowledged.append(f"{threading.get_ident()}-{number}")
+
+        with ThreadPoolExecutor(4) as threads:
+            sending = [threads.submit(send) for _ in range(4)]
+            eventually(lambda: len(acknowledged) > 100, "it is under load")
+            assert running.stop() == 0
+            for each in sending:
+                each.result(60)
+        running.start()
+        with open_store(running.store) as store:
+            rows = stored(running, store, service, "name, count()", "GROUP BY name")
+    names = dict(rows)
+    assert set(acknowledged) <= set(names)
+    assert set(names.values()) == {1}
+
+
 def test_what_was_taken_is_answered_before_the_port_closes():
     journal = Journal()
     journal.gate = Future()
@@ -430,13 +475,18 @@ def test_who_leaves_while_it_is_written_down_is_counted_all_the_same():
     with serving(journal) as served, GrpcClient(served.target) as client:
         answer = client.export(one_span(), timeout_s=0.5)
         assert answer.code == "DEADLINE_EXCEEDED"
-        eventually(lambda: served.receiver.in_flight.requests == 0, "the call is over")
+        left = ("grpc", otlp_grpc.CLIENT_LEFT)
+        eventually(lambda: served.intake.counts.answers[left] == 1, "the call is over")
+        room = served.receiver.in_flight
+        assert (room.requests, room.whole_bytes > 0) == (1, True)  # what it sent is still there
         closed = served.run(served.receiver.close())
-        time.sleep(0.05)
+        with GrpcClient(served.target) as late:
+            eventually(lambda: late.export(b"", timeout_s=5).code == "UNAVAILABLE", "the port is closed")
         assert not closed.done()  # the journal has the record: it is waited for
         journal.gate.set_result(None)
         closed.result(30)
         assert served.intake.counts.accepted == 1
+        assert (room.requests, room.whole_bytes) == (0, 0)
 
 
 @pytest.fixture

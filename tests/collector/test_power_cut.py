@@ -131,10 +131,21 @@ def test_after_a_power_cut_all_that_was_acknowledged_is_there_once(tmp_path, dam
     cut_power(folders, damage)
     with LoadingProcess(tmp_path, boot="second") as process:
         assert process.stored() == once("old", "older", "new", "newer", "newest")
-        process.load("after")
-        process.stop()
+
+
+def test_after_going_back_the_store_goes_on_as_before(tmp_path):
     with LoadingProcess(tmp_path) as process:
-        assert process.stored() == once("old", "older", "new", "newer", "newest", "after")
+        process.load("old")
+        process.kill()
+    with LoadingProcess(tmp_path, boot="second") as process:
+        process.load("after")
+        process.run("OPTIMIZE TABLE spans FINAL")
+        process.checkpoint()
+        process.load("later")
+        process.stop()
+    assert not list((tmp_path / "journal").glob("*.otlp"))
+    with LoadingProcess(tmp_path, boot="third") as process:
+        assert process.stored() == once("old", "after", "later")
 
 
 def test_a_merge_that_was_not_safe_does_not_take_old_rows_with_it(tmp_path):

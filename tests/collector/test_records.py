@@ -4,7 +4,15 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from testkit.otlp import request, span
 
-from tailsight_collector.records import TRAILER_BYTES, encode_record, encode_varint, split_messages, whole_records
+from tailsight_collector.records import (
+    TRAILER_BYTES,
+    Piece,
+    encode_record,
+    encode_varint,
+    pieces,
+    split_messages,
+    whole_records,
+)
 
 REQUESTS = st.lists(st.binary(max_size=300), max_size=6)
 
@@ -38,6 +46,33 @@ def test_a_changed_byte_ends_the_whole_records_before_it(requests, data):
         if position < end:
             break
     assert len(list(whole_records(bytes(whole)))) <= damaged
+
+
+@given(REQUESTS, st.data())
+def test_a_segment_is_taken_apart_without_losing_a_byte(requests, data):
+    """Damage anywhere: every byte is in a piece, and every record that was not touched is whole."""
+    records = [encode_record(each, number) for number, each in enumerate(requests)]
+    whole = bytearray(b"".join(records))
+    damaged = data.draw(st.sets(st.integers(0, max(0, len(whole) - 1)), max_size=4)) if whole else set()
+    for position in damaged:
+        whole[position] ^= data.draw(st.integers(1, 255))
+    found = list(pieces(bytes(whole)))
+    assert [piece.start for piece in found] == [0, *[piece.end for piece in found[:-1]]][: len(found)]
+    assert (found[-1].end if found else 0) == len(whole)
+    kept = {(piece.start, piece.end) for piece in found if piece.is_whole}
+    position = 0
+    for record in records:
+        end = position + len(record)
+        assert ((position, end) in kept) == damaged.isdisjoint(range(position, end))
+        position = end
+
+
+def test_a_record_cut_at_every_byte_is_one_damaged_piece():
+    first, second = encode_record(b"first", 1), encode_record(bytes(range(200)), 2)
+    for cut in range(len(second)):
+        found = list(pieces(first + second[:cut]))
+        assert found[0] == Piece(0, len(first), is_whole=True)
+        assert found[1:] == ([Piece(len(first), len(first) + cut, is_whole=False)] if cut else [])
 
 
 @given(st.lists(st.binary(max_size=300)))

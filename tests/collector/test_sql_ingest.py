@@ -10,7 +10,15 @@ from testkit.ports import BOTH, READER, SENDER, as_caller, write_tokens
 from testkit.processes import CollectorProcess, eventually
 
 from tailsight_collector.records import encode_record
-from tailsight_storage import DataRefusedError, QueryFailedError, ServerDsn, insert_settings, open_store, parse_dsn
+from tailsight_storage import (
+    DataRefusedError,
+    QueryFailedError,
+    ServerDsn,
+    insert_settings,
+    load_query,
+    open_store,
+    parse_dsn,
+)
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +124,14 @@ def test_who_may_only_read_cannot_insert(keeper, reader):
     assert stored(reader, "refused") == 0
 
 
+def test_who_may_only_send_asks_what_a_collector_asks_at_its_start(sender):
+    query = load_query("tailsight_collector", "recent_batches")
+    assert sender.ask(query, limit=10) == []
+
+
 @pytest.mark.parametrize(
     "query",
-    ["SELECT * FROM spans", "SELECT count() FROM stage_latency_1m", "SELECT 1 IN spans", "SHOW TABLES", "SHOW DATABASES",
+    ["SELECT * FROM spans", "SELECT count() FROM stage_latency_1m", "SELECT 1 IN spans", "SELECT (1, 2) IN tailsight.spans", "SELECT globalNullIn(1, spans)", "SHOW TABLES", "SHOW DATABASES",
      "DESCRIBE TABLE spans", "SHOW CREATE TABLE spans", "EXISTS TABLE spans", "SELECT * FROM system.tables", "SELECT * FROM system.parts",
      "SELECT * FROM numbers(3)", "SELECT * FROM tailsight.sender_batches", "WITH s AS (SELECT * FROM spans) SELECT * FROM s",
      "SELECT name FROM system.settings UNION ALL SELECT name FROM spans", "SELECT version FROM schema_migrations WHERE 1 IN (SELECT 1 FROM spans)",
@@ -177,9 +190,10 @@ def test_less_memory_may_be_asked_for_and_the_statement_may_stand_in_the_address
 
 def test_a_refusal_is_not_taken_as_one_of_the_bytes(keeper, tmp_path):
     """Else the sender's loader would put acknowledged spans into quarantine because of a token."""
-    with open_store(as_caller(READER, keeper.store)) as store, pytest.raises(QueryFailedError) as caught:
+    with open_store(as_caller(READER, keeper.store)) as store:
         store._client.server_settings.clear()  # else the driver itself would not send the settings
-        store.insert_otlp_traces(segment_of("refused"), "read-only-1")
+        with pytest.raises(QueryFailedError) as caught:
+            store.insert_otlp_traces(segment_of("refused"), "read-only-1")
     assert not isinstance(caught.value, DataRefusedError)
 
 
@@ -192,17 +206,17 @@ def test_tables_are_changed_by_nobody_and_the_message_says_what_to_do(keeper):
 
 
 def test_without_tokens_nothing_is_inserted_unless_it_is_said_so(collector, tmp_path):
-    with (
-        open_store(collector.store, create=True) as store,
-        pytest.raises(QueryFailedError, match="--sql-ingest") as caught,
-    ):
+    with open_store(collector.store, create=True) as store:
         store._client.server_settings.clear()
-        store.insert_otlp_traces(segment_of("not-asked"), "not-asked-1")
+        with pytest.raises(QueryFailedError, match="--sql-ingest") as caught:
+            store.insert_otlp_traces(segment_of("not-asked"), "not-asked-1")
     assert caught.value.code == 497
-    with CollectorProcess(tmp_path, "--sql-ingest") as open_to_all:
-        with open_store(open_to_all.store, create=True) as store:
-            store.insert_otlp_traces(segment_of("asked"), "asked-1")
-            assert stored(store, "asked") == 3
+    with (
+        CollectorProcess(tmp_path, "--sql-ingest") as open_to_all,
+        open_store(open_to_all.store, create=True) as store,
+    ):
+        store.insert_otlp_traces(segment_of("asked"), "asked-1")
+        assert stored(store, "asked") == 3
 
 
 def test_a_sender_that_leaves_in_the_middle_leaves_nothing_behind(keeper, sender, reader):

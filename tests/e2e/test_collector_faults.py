@@ -4,12 +4,15 @@ import contextlib
 import os
 import shutil
 import subprocess
+import time
 from collections import Counter
 
 import pytest
 from testkit.otlp import request, span
 from testkit.processes import CollectorProcess, eventually
 
+from tailsight_collector.line import Line
+from tailsight_collector.records import encode_record
 from tailsight_storage import open_store
 
 MIB = 1024 * 1024
@@ -226,3 +229,43 @@ def test_attribute_values_of_10_mb_are_kept_whole(odd):
     assert rows(odd, "SELECT length(attributes['blob']) FROM spans WHERE service = 'big' ORDER BY 1 DESC") == [
         (10_000_000,), (9_999_999,), (9_999_998,),
     ]  # fmt: skip
+
+
+HOUR_S, DAY_S = 3600, 86_400
+
+
+@pytest.mark.parametrize("step_s", [-HOUR_S, HOUR_S, -3 * DAY_S, 3 * DAY_S, 20 * DAY_S, -20 * DAY_S])
+def test_a_clock_that_is_set_between_two_arrivals_loses_and_doubles_nothing(store, tmp_path, step_s):
+    """Stamps, partitions and the order of segments follow the clock, and nothing else does."""
+    now_ns = time.time_ns()
+    for attempt in range(2):  # the second time as after a crash: everything is loaded again
+        line = Line(tmp_path / f"journal-{attempt}", segment_bytes=1, segment_age_s=60, max_bytes=MIB)
+        line.journal.folder.mkdir()
+        for number, received_ns in enumerate((now_ns, now_ns + step_s * 10**9, now_ns + 10**9)):
+            spans = [
+                span(name=f"span-{number}", attributes=STAGED, trace_id=bytes([1 + number]) * 16, span_id=bytes([1]) * 8,
+                     start_time_unix_nano=received_ns - 10**9, end_time_unix_nano=received_ns)
+            ]  # fmt: skip
+            record = encode_record(request(spans).SerializeToString(), received_ns)
+            # names sort by the clock: after a step back the newest segment comes first
+            stamp = received_ns // 10**9
+            (line.journal.folder / f"{stamp}.000000000-0000000{number}.otlp").write_bytes(record)
+        line.open()
+        line.load_into(store.insert_otlp_traces)
+        eventually(lambda line=line: line.numbers().journal_bytes == 0, "all is loaded")
+        line.stop_taking()
+        assert line.close(30)
+        assert line.numbers().quarantined_records == 0
+    assert store.rows("SELECT name, count() FROM spans GROUP BY name ORDER BY name") == [
+        ("span-0", 1), ("span-1", 1), ("span-2", 1),
+    ]  # fmt: skip
+    assert store.rows("SELECT sum(spans) FROM stage_latency_1m") == [(3,)]
+
+
+def test_a_clock_that_was_40_days_behind_makes_spans_as_old_as_it_said(store, tmp_path):
+    """Retention counts from the arrival as the clock told it: the documentation says to set the clock first."""
+    received_ns = time.time_ns() - 40 * DAY_S * 10**9
+    spans = [span(start_time_unix_nano=received_ns - 10**9, end_time_unix_nano=received_ns)]
+    store.insert_otlp_traces(encode_record(request(spans).SerializeToString(), received_ns), "behind")
+    store.run("OPTIMIZE TABLE spans FINAL")
+    assert store.rows("SELECT count() FROM spans") == [(0,)]

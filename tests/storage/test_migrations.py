@@ -148,14 +148,15 @@ def test_of_several_that_find_an_abandoned_lock_one_takes_it(fresh):
 def test_an_owner_that_was_given_up_notices_and_leaves_the_new_owners_lock(fresh, monkeypatch):
     store, other = fresh(), fresh()
     monkeypatch.setattr(migration_lock, "LIFE_EVERY_S", -1)
-    with pytest.raises(MigrationError, match="taken over"), lock(store) as show_life:
+    with lock(store) as show_life:
         show_life()
-        with lock(other, abandoned_s=0):
-            new = migration_lock._owner(other)
-            try:
-                show_life()
-            finally:
-                assert migration_lock._owner(other) == new
+        taken_over = lock(other, abandoned_s=0)
+        taken_over.__enter__()
+        with pytest.raises(MigrationError, match="taken over"):
+            show_life()
+    assert lock_tables(other)[0] == "migration_lock", "the first owner gave a lock back that was not its own"
+    taken_over.__exit__(None, None, None)
+    assert "migration_lock" not in lock_tables(other)
 
 
 def test_a_migration_that_fails_gives_the_lock_back(fresh, monkeypatch):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import uvicorn
+import uvloop
 
 from tailsight_collector.access import Access
 from tailsight_collector.sql_port import SqlPort
@@ -74,4 +75,5 @@ class PortHere:
             self._ready.set()  # the socket listens already
             await self._server.serve(sockets=[self._socket])
 
-        asyncio.run(serve())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as in a collector
+            runner.run(serve())

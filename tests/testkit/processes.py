@@ -70,7 +70,8 @@ class CollectorProcess:
             self._process.wait(READY_PATIENCE_S)
             self._close()
             raise AssertionError(f"the collector did not start: {''.join(self.log)}")
-        self.store = stdout.readline().partition(" ")[2].strip()
+        if "--store" not in self._options:  # else another keeps the spans
+            self.store = stdout.readline().partition(" ")[2].strip()
         self.otlp_url = addresses["health"].removesuffix("/healthz")
         self.grpc_target = addresses["OTLP/gRPC"]
 
@@ -79,7 +80,7 @@ class CollectorProcess:
         if not self.otlp_url:
             return ["--http-port", "0", "--grpc-port", "0", "--sql-port", "0"]
         addresses = (self.otlp_url, f"grpc://{self.grpc_target}", self.store)
-        http, grpc, sql = (str(urlsplit(address).port) for address in addresses)
+        http, grpc, sql = (str(urlsplit(address).port or 0) for address in addresses)
         return ["--http-port", http, "--grpc-port", grpc, "--sql-port", sql]
 
     def post(self, body: bytes, headers: dict[str, str] = PROTOBUF, *, path: str = "/v1/traces") -> httpx.Response:
