@@ -75,8 +75,8 @@ def parts_in(table: Path) -> list[Part]:
 def is_short(table: Path, name: str, size_bytes: int) -> bool:
     """Whether a part's files hold less than the engine wrote; `size_bytes` is its own count of what it did.
 
-    On a full disk chDB finishes merges whose files are cut off, says nothing, and deletes what it merged. False where the
-    part is not there any more.
+    On a full disk chDB finishes merges whose files are cut off, says nothing, and deletes what it merged. False where
+    the part is not there any more.
     """
     try:
         sizes = {path.name: path.stat().st_size for path in (table / name).rglob("*") if path.is_file()}

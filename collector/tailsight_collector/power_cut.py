@@ -24,8 +24,9 @@ from tailsight_collector.checkpoints import FOLDER, Checkpoint, CheckpointFile, 
 from tailsight_collector.errors import JournalError
 from tailsight_collector.journal import Journal
 from tailsight_collector.keeper import DamagedPartError, Keeper
+from tailsight_collector.merges import Merges
 from tailsight_collector.parts import forget_missing_blocks, is_short, parts_in, roll_back
-from tailsight_storage import ChdbDsn, Store
+from tailsight_storage import ChdbDsn, StorageError, Store
 
 log = logging.getLogger(__name__)
 
@@ -159,19 +160,25 @@ def keeper_of(store: Store, dsn: ChdbDsn, name: str, tables: Sequence[str], jour
     keys = {table: os.path.relpath(path, dsn.engine_path) for table, path in folders.items()}
 
     whole: set[tuple[str, str]] = set()
+    is_first = True
+    merges = Merges(store, dsn.engine_path)
 
     def list_parts() -> Mapping[str, Sequence[str]]:
+        merges.look()
         listed: dict[str, list[str]] = {key: [] for key in keys.values()}
         seen: set[tuple[str, str]] = set()
+        nonlocal is_first
         for table, part, size_bytes in store.rows(_LIST_PARTS, tables=list(tables)):
             key, name = keys[str(table)], str(part)
             if (key, name) not in whole and is_short(folders[str(table)], name, int(str(size_bytes))):
-                # what it was made of must stay until the next start, which goes back to it
-                for each in folders:
-                    store.run(_KEEP_OLD_PARTS, table=each, lifetime=UNTIL_RESTART_S)
-                raise DamagedPartError(f"part {name} of {table} was cut off while it was written")
+                what = f"part {name} of {table} was cut off while it was written"
+                if not is_first:
+                    _keep_what_it_was_made_of(store, folders)
+                    raise DamagedPartError(what)
+                log.error("%s, before this start: there is nothing to go back to", what)
             listed[key].append(name)
             seen.add((key, name))
+        is_first = False
         whole.clear()
         whole.update(seen)
         return listed
@@ -204,6 +211,15 @@ def _is_locked_now(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _keep_what_it_was_made_of(store: Store, tables: Iterable[str]) -> None:
+    """Let the engine delete nothing until the next start, which goes back to it."""
+    try:
+        for table in tables:
+            store.run(_KEEP_OLD_PARTS, table=table, lifetime=UNTIL_RESTART_S)
+    except StorageError as error:
+        log.error("merged parts are deleted in %d s, restart before that: %s", OLD_PARTS_LIFETIME_S, error)
 
 
 def _on_the_disk(engine: Path, folders: Iterable[str]) -> dict[str, list[str]]:

@@ -335,12 +335,14 @@ columns(PyObject *module, PyObject *const *args, Py_ssize_t count)
     Slice all = {segment.buf, (const uint8_t *)segment.buf + segment.len};
     is_plain = decode_segment(d, all, now_ns);
     Py_END_ALLOW_THREADS
+    bool is_full = is_out_of_memory(&d->columns) || d->out.is_full || d->numbered.is_full || d->totals.is_full;
+    drop_columns(&d->columns); /* the block is copied once more, and they are as large */
     PyObject *answer = NULL;
     if (!is_plain) {
         PyErr_SetString(PyExc_ValueError, "not written as everybody writes it");
     } else if (d->is_too_large) {
         PyErr_Format(PyExc_OverflowError, "more than %zu bytes as columns", max_bytes);
-    } else if (is_out_of_memory(&d->columns) || d->out.is_full || d->numbered.is_full || d->totals.is_full) {
+    } else if (is_full) {
         PyErr_NoMemory();
     } else {
         PyObject *numbered = list_of_numbered(d);
@@ -350,7 +352,6 @@ columns(PyObject *module, PyObject *const *args, Py_ssize_t count)
         }
     }
     PyBuffer_Release(&segment);
-    drop_columns(&d->columns);
     drop(&d->out);
     drop(&d->numbered);
     drop(&d->totals);

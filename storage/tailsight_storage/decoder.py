@@ -17,7 +17,7 @@ from typing import Protocol, cast
 
 from tailsight_storage.attributes import AttributeValue, attributes_of
 
-BUILD = "b48e2614eaac"
+BUILD = "e91e88035e5e"
 """The beginning of the SHA-256 of storage/native/*.[ch]: a module that was compiled from others is not used."""
 
 _POWERS = range(-292, 325)

@@ -66,6 +66,13 @@ _PASSING_CODES = frozenset({
 })  # fmt: skip
 MEMORY_LIMIT_CODE = 241
 INSERT_MEMORY_BYTES = 4 * 1024**3
+# The engine's, for the whole process; they are read when it starts, with its first connection.
+ENGINE_SETTINGS = {
+    # merging has time; who loads and who asks have not
+    "os_threads_nice_value_merge_mutate": "10",
+    # the default, 5 GiB, is a server's
+    "mark_cache_size": str(256 * 1024**2),
+}
 # Of one segment, with its resources beside each span.
 MAX_COLUMNS_BYTES = 768 * 1024**2
 
@@ -315,7 +322,9 @@ def _connect(dsn: StoreDsn, *, database: str | None, settings: dict[str, Any] | 
         from clickhouse_connect.driver._chdbclient import ChdbClient
 
         path = str(dsn.engine_path)
-        connect = lambda: ChdbClient(path=path, database=database, settings=settings)  # noqa: E731
+        connect = lambda: ChdbClient(  # noqa: E731
+            path=path, database=database, settings=settings, chdb_options=ENGINE_SETTINGS
+        )
     else:
         connect = lambda: _connect_to_server(dsn, database, settings)  # noqa: E731
     try:

@@ -3,6 +3,8 @@
 import errno
 import os
 import threading
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from tailsight_collector import checkpoints
 from tailsight_collector.checkpoints import Checkpoint, CheckpointFile, boot_id
 from tailsight_collector.journal import Journal
 from tailsight_collector.keeper import CHECKPOINT_EVERY_S, SYNC_PATIENCE_S, Keeper
+from tailsight_collector.merges import Merges
 from tailsight_collector.parts import Part
 from tailsight_collector.records import encode_record
 from tailsight_storage import StoreUnavailableError
@@ -272,3 +275,33 @@ def test_which_part_covers_which(one, other, covers):
 )
 def test_what_is_no_part(name):
     assert Part.named(name) is None
+
+
+def test_merges_stop_while_the_disk_is_nearly_full(tmp_path, monkeypatch):
+    """chDB ends what a full disk has cut off as if it were whole."""
+    free_blocks = [1000, 51, 49, 10, 60, 99, 100, 1000]
+
+    class Store:
+        ran: ClassVar[list[str]] = []
+
+        def run(self, statement):
+            self.ran.append(statement)
+
+    monkeypatch.setattr(
+        os, "statvfs", lambda _: SimpleNamespace(f_bavail=free_blocks.pop(0), f_frsize=4096, f_blocks=1000)
+    )
+    merges = Merges(Store(), tmp_path)
+    while free_blocks:
+        merges.look()
+    assert Store.ran == ["SYSTEM STOP MERGES", "SYSTEM START MERGES"]
+
+
+def test_the_engine_stops_and_starts_its_merges(engine, monkeypatch, tmp_path):
+    merges = Merges(engine, tmp_path)
+    monkeypatch.setattr("tailsight_collector.merges.LOW_SPACE_PART", 0.0001)
+    monkeypatch.setattr("tailsight_collector.merges.LOW_SPACE_BYTES", 1 << 62)
+    merges.look()
+    assert merges.are_stopped
+    monkeypatch.setattr("tailsight_collector.merges.LOW_SPACE_BYTES", 1)
+    merges.look()
+    assert not merges.are_stopped

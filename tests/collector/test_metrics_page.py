@@ -2,6 +2,7 @@ import re
 import time
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -45,12 +46,17 @@ def test_the_page_tells_what_was_sent(collector):
     for _ in range(3):
         assert collector.post(body).status_code == 200
     assert collector.post(points, path="/v1/metrics").status_code == 200
+    with grpc.insecure_channel(collector.grpc_target) as channel:
+        export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+        assert export(body, timeout=30)
+        with pytest.raises(grpc.RpcError):
+            export(b"\xff\xff", timeout=30)
     assert collector.post(b"\xff\xff").status_code == 400
     assert collector.post(b"x", {"Content-Type": "text/plain"}).status_code == 415
     collector.wait_until_loaded()
     collector.wait_until_metrics_are_loaded()
     address = collector.store.replace("clickhouse", "http").removesuffix("/tailsight")
-    assert httpx.post(address, content="SELECT count() FROM spans", timeout=30).text == "6\n"
+    assert httpx.post(address, content="SELECT count() FROM spans", timeout=30).text == "8\n"
     assert httpx.post(address, content="SELECT nonsense", timeout=30).status_code >= 400
     assert httpx.post(address, content="SELECT file('/etc/passwd')", timeout=30).status_code == 403
     numbers = numbers_of(collector)
@@ -64,16 +70,19 @@ def test_the_page_tells_what_was_sent(collector):
     assert grown("tailsight_requests_total", **traces, protocol="http", status="400") == 1
     assert grown("tailsight_requests_total", **traces, protocol="http", status="415") == 1
     assert grown("tailsight_received_bytes_total", **traces, protocol="http") == 3 * len(body) + 2
-    assert grown("tailsight_accepted_total", **traces) == 6
+    assert grown("tailsight_requests_total", **traces, protocol="grpc", status="200") == 1
+    assert grown("tailsight_requests_total", **traces, protocol="grpc", status="400") == 1
+    assert grown("tailsight_received_bytes_total", **traces, protocol="grpc") == len(body) + 2
+    assert grown("tailsight_accepted_total", **traces) == 8
     assert grown("tailsight_accepted_total", **metrics) == 2
-    assert grown("tailsight_rejected_total", **traces, reason="trace_id_length") == 3
+    assert grown("tailsight_rejected_total", **traces, reason="trace_id_length") == 4
     assert grown("tailsight_rejected_total", **metrics, reason="not_a_device_metric") == 1
-    assert grown("tailsight_acknowledgement_duration_seconds_count", **traces) == 3
+    assert grown("tailsight_acknowledgement_duration_seconds_count", **traces) == 4
     assert grown("tailsight_acknowledgement_duration_seconds_count", **metrics) == 1
     assert 0 < grown("tailsight_acknowledgement_duration_seconds_sum", **traces) < 30
-    assert grown("tailsight_acknowledgement_duration_seconds_bucket", **traces, le="+Inf") == 3
+    assert grown("tailsight_acknowledgement_duration_seconds_bucket", **traces, le="+Inf") == 4
     loaded = grown("tailsight_loaded_segments_total", **traces)
-    assert 1 <= loaded <= 3
+    assert 1 <= loaded <= 4
     assert grown("tailsight_insert_duration_seconds_count", **traces) >= loaded
     assert grown("tailsight_sql_queries_total", outcome="ok") == 1
     assert (

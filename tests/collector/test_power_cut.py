@@ -4,12 +4,13 @@ import random
 import shutil
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from testkit.loading import LoadingProcess
 
 from tailsight_collector.checkpoints import CheckpointFile
-from tailsight_collector.parts import parts_in, roll_back
+from tailsight_collector.parts import is_short, parts_in, roll_back
 
 TABLES = ("spans", "rejected_spans", "stage_latency_1m", "sender_batches", "hardware_samples")
 
@@ -165,6 +166,41 @@ def test_a_merge_that_was_not_safe_does_not_take_old_rows_with_it(tmp_path):
     names = ("old-0", "old-1", "old-2", "old-3", "new")
     with LoadingProcess(tmp_path, boot="second") as process:
         assert process.stored() == once(*names)
+
+
+def test_a_merge_that_the_engine_cut_off_is_noticed_while_its_sources_are_there(tmp_path):
+    """On a full disk chDB ends such merges without a word: seen with an empty data.cmrk4, and unreadable for good."""
+    with LoadingProcess(tmp_path) as process:
+        process.load("old")
+        process.load("older")
+        assert process.checkpoint() == ["", ""]
+        process.load("new")
+        process.run("OPTIMIZE TABLE spans FINAL")
+        [[merged]] = process.rows("SELECT path FROM system.parts WHERE active AND table = 'spans'")
+        for path in Path(merged).glob("data.c*"):
+            path.write_bytes(b"")
+        assert "was cut off while it was written" in process.checkpoint()[0]
+        assert len(list((tmp_path / "journal").glob("*.otlp"))) == 1
+        [[text]] = process.rows("SELECT engine_full FROM system.tables WHERE name = 'spans' AND engine = 'MergeTree'")
+        assert "old_parts_lifetime = 31536000" in text
+        process.kill()
+    with LoadingProcess(tmp_path) as process:
+        assert process.stored() == once("old", "older", "new")
+
+
+def test_the_engine_counts_the_bytes_of_a_part_as_we_do(tmp_path):
+    """An engine that counts in another way would make whole parts look cut off."""
+    with LoadingProcess(tmp_path) as process:
+        process.load("a", "b")
+        process.load("c")
+        process.run("OPTIMIZE TABLE spans FINAL")
+        parts = process.rows("SELECT path, bytes_on_disk FROM system.parts WHERE active AND database = 'tailsight'")
+        assert len(parts) > len(TABLES)
+        for path, size_bytes in parts:
+            part = Path(path)
+            assert not is_short(part.parent, part.name, size_bytes)
+            assert is_short(part.parent, part.name, size_bytes + 1)
+        process.stop()
 
 
 def test_a_merge_whose_sources_are_cleared_away_is_kept_and_nothing_doubles(tmp_path):

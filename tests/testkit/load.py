@@ -19,7 +19,7 @@ _HEADER_END = b"\r\n\r\n"
 @dataclass(slots=True)
 class _Connection:
     socket: socket.socket
-    outgoing: memoryview = field(default_factory=lambda: memoryview(b""))
+    outgoing: list[memoryview] = field(default_factory=list)
     incoming: bytearray = field(default_factory=bytearray)
     intended_s: float = 0.0
     sequence: int = -1  # of the request that it carries; -1: none
@@ -32,11 +32,15 @@ class LoadError(AssertionError):
 class Load:
     """A few connections to one address. `statuses` counts answers other than 200, if they are allowed."""
 
-    def __init__(self, url: str, *, connections: int = 8, path: str = "/v1/traces", allow_refusals: bool = False) -> None:
+    def __init__(
+        self, url: str, *, connections: int = 8, path: str = "/v1/traces", allow_refusals: bool = False
+    ) -> None:
         parts = urlsplit(url)
         assert parts.hostname
         self._address = (parts.hostname, parts.port or 80)
-        self._head = f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/x-protobuf\r\nContent-Length: "
+        self._head = (
+            f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/x-protobuf\r\nContent-Length: "
+        )
         self._allow_refusals = allow_refusals
         self._selector = selectors.DefaultSelector()
         self._idle: deque[_Connection] = deque()
@@ -91,7 +95,7 @@ class Load:
     def _begin(self, connection: _Connection, due: tuple[int, bytes], intended_s: float) -> None:
         sequence, body = due
         connection.sequence, connection.intended_s = sequence, intended_s
-        connection.outgoing = memoryview(f"{self._head}{len(body)}\r\n\r\n".encode() + body)
+        connection.outgoing = [memoryview(f"{self._head}{len(body)}\r\n\r\n".encode()), memoryview(body)]
         self._busy += 1
         self._selector.register(connection.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, connection)
         self._write(connection)
@@ -99,7 +103,11 @@ class Load:
     def _write(self, connection: _Connection) -> None:
         try:
             while connection.outgoing:
-                connection.outgoing = connection.outgoing[connection.socket.send(connection.outgoing) :]
+                sent = connection.socket.sendmsg(connection.outgoing)
+                while connection.outgoing and sent >= len(connection.outgoing[0]):
+                    sent -= len(connection.outgoing.pop(0))
+                if sent:
+                    connection.outgoing[0] = connection.outgoing[0][sent:]
         except BlockingIOError:
             return
         self._selector.modify(connection.socket, selectors.EVENT_READ, connection)

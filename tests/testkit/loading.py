@@ -53,9 +53,10 @@ class LoadingProcess:
         """Acknowledge spans of these names, each name a request of its own kind, and wait until they are loaded."""
         self._ask("load", *names)
 
-    def checkpoint(self) -> None:
-        """Make a checkpoint now, and wait for it."""
-        self._ask("checkpoint")
+    def checkpoint(self) -> list[str]:
+        """Make a checkpoint now, and wait for it; returns why it was not made, of each journal: empty where it was."""
+        failures: list[str] = self._ask("checkpoint")
+        return failures
 
     def run(self, statement: str) -> None:
         self._ask("run", statement)
@@ -175,13 +176,16 @@ def main() -> None:
                 each.result(PATIENCE_S)
         wait_until_loaded()
 
-    def checkpoint() -> None:
+    def checkpoint() -> list[str]:
         for keeping in keepings:
             assert isinstance(keeping, keeper.Keeper)
             before = keeping.checkpoints
             if keeping._kept:
                 keeping._last_cut_s = float("-inf")
-                wait_until(lambda keeping=keeping, before=before: keeping.checkpoints > before)
+                wait_until(
+                    lambda keeping=keeping, before=before: keeping.checkpoints > before or keeping.failure,
+                )
+        return [keeping.failure for keeping in keepings]
 
     def stop() -> None:
         for line, opened in ((traces, store), (metrics, second)):
