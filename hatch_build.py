@@ -48,7 +48,8 @@ class NativeModule:
         shared = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
         folders = dict.fromkeys([sysconfig.get_path("include"), sysconfig.get_path("platinclude")])
         target = folder / self.file_name
-        unfinished = target.with_name(f"{target.name}.{os.getpid()}.new")  # a running process may have the old one mapped
+        # not in place: a running process may have the old one mapped
+        unfinished = target.with_name(f"{target.name}.{os.getpid()}.new")
         command = [
             *compiler,
             *shared,

@@ -1,4 +1,4 @@
-"""Which way does a segment go into the store: decoded here, in C, or by the database?
+"""Which way a segment goes into the store: decoded here, in C, or by the database.
 
 Each way has deduplication tokens of its own. What a crash left over may have been inserted before, without anybody's
 knowing; so it goes the way that it went, although this installation would choose another (docs/decisions/0012). A file

@@ -18,12 +18,20 @@ AttributeValue = str | bool | int | float | bytes | list[Any] | dict[str, Any] |
 def decode_attributes(values: Mapping[str, str], types: Mapping[str, str]) -> dict[str, AttributeValue]:
     """Join a map column with its `…_types` column: `{"n": "0"}` and `{"n": "int"}` give `{"n": 0}`.
 
-    Types are `int`, `double`, `bool`, `bytes`, `array`, `kvlist` and `unset`; a key without a type is a string.
+    Types are `int`, `double`, `bool`, `bytes`, `array`, `kvlist` and `unset`; a key without a type is a string. A text
+    that is not of its type stays text: its sender gave the key twice, with different types.
     """
     return {key: _decode(text, types.get(key, "string")) for key, text in values.items()}
 
 
 def _decode(text: str, kind: str) -> AttributeValue:
+    try:
+        return _of_type(text, kind)
+    except ValueError:
+        return text
+
+
+def _of_type(text: str, kind: str) -> AttributeValue:
     if kind == "int":
         return int(text)
     if kind == "double":

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +32,14 @@ from testkit.load import Load
 from testkit.otlp import request, span
 from testkit.processes import CollectorProcess
 
+from tailsight_collector.importer import StoreTarget, import_files
 from tailsight_collector.records import encode_record
 from tailsight_storage import open_store
 from tailsight_storage.store import Store
 
 REQUESTS, SPANS_A_REQUEST, ROUNDS = 200, 512, 5
 SPANS = REQUESTS * SPANS_A_REQUEST
-SAMPLE = Path(__file__).parents[2] / "sample_traces"
+SAMPLE = Path(__file__).parents[2] / "sample_traces/demo.otlp.zst"
 STAGES = ("preprocess", "serialize", "network", "queue", "compute", "postprocess")
 RESOURCE = {
     "service.name": "ranker", "service.version": "1.2.0", "host.name": "node-1", "tailsight.hardware": "AMD EPYC 9575F",
@@ -290,8 +291,6 @@ def paced(bodies: Bodies, seconds: int, folder: Path, spans_per_s: int = 50_000)
 
 def weights(bodies: Bodies) -> dict[str, float]:
     """Bytes a span on the disk, by column: of the recorded demo pipeline, and of this benchmark's spans."""
-    from tailsight_collector import import_file
-
     found: dict[str, float] = {}
     tables: list[dict[str, float]] = []
     with (
@@ -301,8 +300,7 @@ def weights(bodies: Bodies) -> dict[str, float]:
         for name in ("demo", "benchmark"):
             store.run("TRUNCATE TABLE spans")
             if name == "demo":
-                for path in sorted(SAMPLE.glob("*.gz")) or sorted(SAMPLE.glob("*.zst")):
-                    import_file(store, path)
+                import_files([SAMPLE], StoreTarget(store))
             else:
                 segment = b"".join(encode_record(body, time.time_ns()) for body in bodies.fresh())
                 store.insert_otlp_traces(segment, "weights")

@@ -18,7 +18,12 @@ def children(monkeypatch):
         def __init__(self, name, _module, arguments, events, *, environment, **_):
             started[name] = (arguments, environment)
             if name == "collector":
-                events.put(Event(self, {"otlp_url": "http://127.0.0.1:4318", "grpc_target": "127.0.0.1:4317", "store": self.sql_port}))
+                events.put(
+                    Event(
+                        self,
+                        {"otlp_url": "http://127.0.0.1:4318", "grpc_target": "127.0.0.1:4317", "store": self.sql_port},
+                    )
+                )
 
         sql_port = ""
 

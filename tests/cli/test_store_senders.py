@@ -5,6 +5,7 @@ import re
 import time
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from testkit.otlp import request, span
 from testkit.processes import CollectorProcess
 from testkit.senders import Sidecar
@@ -29,7 +30,9 @@ def data(tmp_path_factory):
         post(*[m for number, m in enumerate(numbered, 1) if number not in (17, 18, 19, 25)], bad.batch(0, last=True))
         running = Sidecar(host="edge-9", id="9999999900000000", sampled_out={"rate": 90}, kept={"slow": 1, "rate": 9})
         first, _, third = (running.batch(number) for number in (5, 6, 7))
-        post(first, third, third)
+        again = ExportTraceServiceRequest.FromString(third.SerializeToString())
+        again.resource_spans[0].schema_url = "of other bytes: the same ones again would be recognised"
+        post(first, third, again)
         post(Sidecar(host="", service="[red]\x1b[31mmarkup" * 3, id="aaaaaaaa00000000").batch(1, last=True))
         post(request([span()], {"service.name": "foreign", "host.name": "elsewhere"}))
         collector.wait_until_loaded()

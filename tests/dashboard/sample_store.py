@@ -48,7 +48,10 @@ def running_collector(data: Path) -> Iterator[RunningCollector]:
     log = data.with_suffix(".log")
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            [*command, "--http-port", "0", "--grpc-port", "0", "--sql-port", "0"], stdout=subprocess.PIPE, stderr=stderr, text=True
+            [*command, "--http-port", "0", "--grpc-port", "0", "--sql-port", "0"],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
         )
     try:
         assert process.stdout is not None

@@ -268,3 +268,8 @@ def test_a_migration_that_changed_after_it_was_applied_is_refused(store, admin):
             right=right,
         )
     assert migrate(store) == []
+
+
+def test_a_key_that_came_twice_with_two_types_keeps_its_text():
+    assert decode_attributes({"k": "two", "n": "1"}, {"k": "int", "n": "int"}) == {"k": "two", "n": 1}
+    assert decode_attributes({"k": "[1"}, {"k": "array"}) == {"k": "[1"}
