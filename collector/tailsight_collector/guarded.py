@@ -54,7 +54,8 @@ class Guarded:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        scopes = self._scopes_of(request.url.path)
+        # not request.url: that is made of the Host header too, and what stands there is the client's (Starlette < 1.1)
+        scopes = self._scopes_of(scope["path"])
         try:
             caller = self._caller(request, is_open=not scopes)
             length = _length_of(request)

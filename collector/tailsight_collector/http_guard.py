@@ -11,7 +11,7 @@ import logging
 import math
 from collections import Counter
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -35,18 +35,31 @@ class Phase(Enum):
     ANSWERING = "answering"
 
 
+class Connection(Protocol):
+    """What the guard asks of a connection."""
+
+    loop: asyncio.AbstractEventLoop
+    deadline_s: float
+
+    def end(self) -> None:
+        """Close it while it is idle."""
+
+    def time_is_over(self, now_s: float, /) -> None:
+        """Send the client away."""
+
+
 class HttpGuard:
     """The limits of a process's HTTP ports, and all connections under them. Belongs to one event loop."""
 
     def __init__(self, limits: HttpLimits) -> None:
         self.limits = limits
         self.closed: Counter[str] = Counter()  # by reason, those that did not end by themselves
-        self._connections: set[GuardedProtocol] = set()
-        self._idle: dict[GuardedProtocol, None] = {}  # whoever has been idle for longest comes first
+        self._connections: set[Connection] = set()
+        self._idle: dict[Connection, None] = {}  # whoever has been idle for longest comes first
         self._sweeping: asyncio.TimerHandle | None = None
 
     @property
-    def protocol(self) -> type[asyncio.Protocol]:
+    def protocol(self) -> type[GuardedProtocol]:
         """What uvicorn makes of each connection."""
         return type("OurGuardedProtocol", (GuardedProtocol,), {"guard": self})
 
@@ -55,7 +68,7 @@ class HttpGuard:
         """Connections that are open now."""
         return len(self._connections)
 
-    def enter(self, connection: GuardedProtocol) -> bool:
+    def enter(self, connection: Connection) -> bool:
         """Take a connection in; False where there is no room, as none is idle."""
         if len(self._connections) >= self.limits.connections:
             longest = next(iter(self._idle), None)
@@ -70,17 +83,17 @@ class HttpGuard:
             self._sweep_later(connection.loop)
         return True
 
-    def leave(self, connection: GuardedProtocol) -> None:
+    def leave(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
         self._connections.discard(connection)
         self._idle.pop(connection, None)
 
-    def rest(self, connection: GuardedProtocol) -> None:
+    def rest(self, connection: Connection) -> None:
         """Note that a connection may be closed without loss."""
         if connection in self._connections:
             self._idle[connection] = None
 
-    def work(self, connection: GuardedProtocol) -> None:
+    def work(self, connection: Connection) -> None:
         """Note that a connection has something to do."""
         self._idle.pop(connection, None)
 

@@ -6,6 +6,7 @@ loader. Names:
 
     journal/20261122T071104.123456789-1f3a9c0e.open     being written; after a crash its whole records are kept
     journal/20261122T071104.123456789-1f3a9c0e.otlp     closed: its content never changes, its name is the load token
+    journal/20261122T071104.123456789-1f3a9c0e.parts    the same one was refused as a whole, and is loaded in parts
     journal/quarantine/…                                refused by the database, with its error beside it
 
 A segment that the database has confirmed may be needed once more while what the database wrote is not on the disk
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 OPEN_SUFFIX = ".open"
 CLOSED_SUFFIX = ".otlp"
+PARTS_SUFFIX = ".parts"
 # What waits for the disk lies in memory: beyond this, clients are told to come again.
 MAX_WAITING_BYTES = 128 * 1024 * 1024
 _CLOSE_AGAIN_S = 1.0
@@ -54,6 +56,11 @@ class Segment:
     def token(self) -> str:
         """Unique among all segments of all collectors: a time and random bits."""
         return self.path.stem
+
+    @property
+    def parts_mark(self) -> Path:
+        """The file that says: this segment is loaded in parts, whose tokens are not the whole's."""
+        return self.path.with_suffix(PARTS_SUFFIX)
 
 
 @dataclass(slots=True)
@@ -108,6 +115,8 @@ class Journal:
             for path in sorted(self.folder.glob(f"*{OPEN_SUFFIX}")):
                 _recover(path)
             segments = [_left_over(path) for path in sorted(self.folder.glob(f"*{CLOSED_SUFFIX}"))]
+            for mark in {*self.folder.glob(f"*{PARTS_SUFFIX}")} - {segment.parts_mark for segment in segments}:
+                mark.unlink()
             self._stored_bytes = sum(segment.size_bytes for segment in segments)
         except BlockingIOError:
             raise JournalError(
@@ -160,6 +169,7 @@ class Journal:
         for segment in segments:
             try:
                 segment.path.unlink(missing_ok=True)
+                segment.parts_mark.unlink(missing_ok=True)  # after it: as long as it is there, it says how to load it
             except OSError as error:
                 log.warning("journal segment %s cannot be deleted: %s", segment.path, error)
             with self._changed:
@@ -173,8 +183,11 @@ class Journal:
         path.rename(closed)
         with self._changed:
             self._stored_bytes += size_bytes
-        sync_folder(self.folder)
-        sync_folder(path.parent)
+        try:
+            sync_folder(self.folder)
+            sync_folder(path.parent)
+        except OSError as error:  # after a power cut it lies where it was, and is taken from there
+            log.warning("the folders of %s cannot be synced: %s", closed, error)
         return Segment(closed, size_bytes)
 
     @property

@@ -57,7 +57,10 @@ class DeleteAtOnce:
 
     def confirmed(self, segment: Segment) -> None:
         """Delete the segment."""
-        self._journal.forget([segment])
+        try:
+            self._journal.forget([segment])
+        except OSError as error:
+            log.warning("the journal's folder cannot be synced: %s", error)
 
     def tick(self, *, last: bool = False) -> None:
         """Nothing is ever due."""

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tailsight_collector.journal import Journal, Segment
+from tailsight_collector.journal import Journal, Segment, write_synced
 from tailsight_collector.keeper import DeleteAtOnce, Keeping
 from tailsight_collector.quarantine import Quarantine
 from tailsight_collector.records import Piece, encode_record, pieces, whole_records
@@ -157,16 +157,14 @@ class Loader:
     def _take_back(self) -> None:
         """Queue the records that somebody wants to be loaded again."""
         try:
-            segments = self._quarantine.take_back(self._journal)
+            for segment in self._quarantine.take_back(self._journal):
+                log.info("record %s is tried again", segment.token)
+                self.offer(segment)
+                left = len(self._quarantine)
+                with self._changed:
+                    self._state.quarantined_records = left
         except OSError as error:
             log.warning("records to be tried again cannot be taken: %s", error)
-            return
-        for segment in segments:
-            log.info("record %s is tried again", segment.token)
-            self.offer(segment)
-        if segments:
-            with self._changed:
-                self._state.quarantined_records = len(self._quarantine)
 
     def _load_until_done(self, segment: Segment) -> bool:
         """Load one segment however long it takes; False where the collector stops before it is done."""
@@ -209,12 +207,7 @@ class Loader:
         if damaged:
             self._put_damaged_aside(segment, data, damaged)
             data = b"".join(data[piece.start : piece.end] for piece in found if piece.is_whole)
-        try:
-            if data:
-                self._insert_checked(data, segment.token)
-        except DataRefusedError as error:
-            self._check_that_the_store_is_well(segment)
-            log.warning("segment %s was refused: %s; looking for the record at fault", segment.token, error)
+        if data and not self._load_whole(segment, data):
             records = list(whole_records(data))
             self._load_in_parts(segment, memoryview(data), records, 0, len(records))
         self._journal.confirm(segment)
@@ -227,6 +220,26 @@ class Loader:
             "segment %s: %d bytes in %.3f s", segment.token, len(data), took_s,
             extra={"segment": segment.token, "bytes": len(data), "duration_s": round(took_s, 6)},
         )  # fmt: skip
+
+    def _load_whole(self, segment: Segment, data: bytes) -> bool:
+        """Load a segment as a whole; False where it is loaded in parts from now on, for good.
+
+        A part has another token than the whole: to go back to the whole, because memory has become free meanwhile or
+        after a crash, would store the parts twice. So what is decided is written down before the first of them.
+        """
+        if segment.parts_mark.exists():
+            return False
+        try:
+            self._insert_checked(data, segment.token)
+        except DataRefusedError as error:
+            if error.code == MEMORY_LIMIT_CODE and self._attempts < MEMORY_ATTEMPTS:
+                raise  # others may have had it; and the whole may be in the store already, without our knowing
+            self._check_that_the_store_is_well(segment)
+            log.warning("segment %s was refused: %s; looking for the record at fault", segment.token, error)
+            write_synced(segment.parts_mark, b"")
+            self._attempts = 1
+            return False
+        return True
 
     def _insert_checked(self, data: bytes | memoryview, token: str) -> None:
         """Insert, and tell a database that cannot write from one that objects to these bytes."""

@@ -206,6 +206,7 @@ TABLE = (
     Described(
         "tailsight_http_connections_closed", COUNTER,
         "Connections that were ended for what their client did, by reason: slow_headers, slow_body, slow_reader, "
+        "slow_handshake, "
         "header_bytes, not_http, pipelined, too_many_connections (the longest idle one made room, or none could).",
         ("reason",), lambda sources: [((reason,), count) for reason, count in tuple(sources.guard.closed.items())],
     ),
@@ -228,7 +229,10 @@ class Metrics:
 
     def page(self, accept: str) -> tuple[bytes, str]:
         """Make the page and its content type: Prometheus text, or OpenMetrics for whoever accepts that."""
-        encode, kind = choose_encoder(accept)
+        try:
+            encode, kind = choose_encoder(accept)
+        except (TypeError, ValueError):  # of a version that is no number
+            encode, kind = choose_encoder("")
         return encode(self._registry), kind
 
     def collect(self) -> Iterator[Metric]:

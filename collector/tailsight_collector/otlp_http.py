@@ -87,7 +87,7 @@ class OtlpHttp:
     def _refuse(self, request: Request, error: AccessError) -> Response:
         """Answer who may not send; the body is not looked at."""
         for intake in self._intakes:
-            if intake.signal.path == request.url.path:
+            if intake.signal.path == request.scope["path"]:
                 intake.counts.requests += 1
                 intake.counts.refused_requests[error.status] += 1
                 intake.counts.answer(PROTOCOL, error.status, 0, 0.0)
@@ -97,7 +97,7 @@ class OtlpHttp:
     async def _no_route(self, request: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
         there = ", ".join(f"POST {intake.signal.path}" for intake in self._intakes)
-        message = f"{request.method} {request.url.path}: there is {there}, GET /healthz and GET /metrics here"
+        message = f"{request.method} {request.scope['path']}: there is {there}, GET /healthz and GET /metrics here"
         headers = dict(error.headers) if isinstance(error, HTTPException) and error.headers else None
         return _status_response(_encoding_of(request) or JSON, status, message, headers)
 

@@ -108,8 +108,14 @@ def _recover(data: Path, engine: Path) -> None:
 
 
 def settle(data: Path) -> None:
-    """Note a clean end, after the engine has closed; raises OSError."""
+    """Note a clean end, after the engine has closed; raises OSError. Another process's engine is left alone."""
     engine = ChdbDsn(data).engine_path
+    with _owned(engine) as is_ours:
+        if is_ours:
+            _settle(data, engine)
+
+
+def _settle(data: Path, engine: Path) -> None:
     files = [(file, checkpoint) for file in checkpoint_files(data) if (checkpoint := file.read())]
     tables = [engine / folder for _, checkpoint in files for folder in checkpoint.tables]
     with Disk(folder for folder in (engine, *tables) if folder.is_dir()) as disk:

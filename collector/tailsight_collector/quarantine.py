@@ -61,17 +61,16 @@ class Quarantine:
         """Keep damaged bytes of a segment; they are on the disk when this returns. Raises OSError."""
         return self._put(f"{token}.{offset}{DAMAGED_SUFFIX}", data, error)
 
-    def take_back(self, journal: Journal) -> list[Segment]:
-        """Make segments of the records that are to be loaded again; raises OSError."""
+    def take_back(self, journal: Journal) -> Iterator[Segment]:
+        """Make segments of the records that are to be loaded again, one after the other; raises OSError."""
         if not self._retry_folder.is_dir():
-            return []
-        segments = []
+            return
         for path in sorted(self._retry_folder.glob(f"*{RECORD_SUFFIX}")):
-            segments.append(journal.adopt(path))
+            if (journal.folder / path.name).exists():
+                continue  # it was tried before, and its file is kept until the next checkpoint deletes it
+            segment = journal.adopt(path)
             (self.folder / path.name).with_suffix(ERROR_SUFFIX).unlink(missing_ok=True)
-        if segments:
-            sync_folder(self.folder)
-        return segments
+            yield segment
 
     def _put(self, name: str, data: bytes | memoryview, error: str) -> Path:
         make_folder(self.folder)
@@ -91,13 +90,16 @@ class Quarantine:
                 status = path.stat()
             except FileNotFoundError:
                 continue  # taken while we looked
-            error = (self.folder / path.name).with_suffix(ERROR_SUFFIX)
+            try:
+                error = (self.folder / path.name).with_suffix(ERROR_SUFFIX).read_text("utf-8", "replace").strip()
+            except FileNotFoundError:
+                error = ""
             yield Quarantined(
                 name=path.stem,
                 kind=_KINDS[path.suffix],
                 size_bytes=status.st_size,
                 since=datetime.fromtimestamp(status.st_mtime, UTC),
-                error=error.read_text(encoding="utf-8", errors="replace").strip() if error.is_file() else "",
+                error=error,
                 is_waiting=path.parent == self._retry_folder,
                 path=path,
             )

@@ -22,6 +22,8 @@ TRAILER_BYTES = _RECEIVED.size + _CRC.size
 _MAX_VARINT_BYTES = 10
 # Where a damaged record's end is damaged too, the next one is looked for byte by byte, this far at most.
 _SEARCHED_BYTES = 4 * 1024 * 1024
+# So much of what looks like a record may be added up to see whether it is one: a second's work.
+_CHECKED_BYTES = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,42 +66,61 @@ def pieces(data: bytes | memoryview) -> Iterator[Piece]:
     """Take a segment apart, all of it: behind damaged bytes the next whole record is found by its trailer."""
     view = memoryview(data)
     position = 0
+    search: _Search | None = None
     while position < len(view):
         begin = position
         for start, end in whole_records(view[begin:]):
             yield Piece(begin + start, begin + end, is_whole=True)
             position = begin + end
         if position < len(view):
-            found = _next_whole_record(view, position)
+            search = search or _Search(bytes(view))
+            found = search.next_whole_record(position)
             yield Piece(position, found, is_whole=False)
             position = found
 
 
-def _next_whole_record(view: memoryview, damaged: int) -> int:
-    """Find where the first whole record behind a damaged place starts; the end of the data where there is none.
+class _Search:
+    """Finds whole records behind damaged places of one segment, with an end to its work.
 
     Every record ends with a trailer of known form, and starts where the one before it ends, or, where that end is
-    damaged too, at the byte from which its length reaches to its own end.
+    damaged too, at the byte from which its length reaches to its own end. A stranger's bytes may hold any number of
+    such trailers and lengths: what is looked at byte by byte, and what is added up, is limited for the whole segment.
     """
-    data = bytes(view)
-    last_end = damaged
-    position = data.find(_RECEIVED_KEY, damaged)
-    while position >= 0:
-        end = position + TRAILER_BYTES
-        if data[position + _RECEIVED.size : position + _RECEIVED.size + len(_CRC_KEY)] == _CRC_KEY:
-            if last_end > damaged and _is_record(view, last_end, end):
-                return last_end
-            for start in range(max(damaged + 1, end - _SEARCHED_BYTES), end - TRAILER_BYTES):
-                if _is_record(view, start, end):
-                    return start
-            last_end = end
-        position = data.find(_RECEIVED_KEY, position + 1)
-    return len(view)
 
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._view = memoryview(data)
+        self._starts_left = 2 * _SEARCHED_BYTES
+        self._checked_bytes_left = _CHECKED_BYTES
 
-def _is_record(view: memoryview, start: int, end: int) -> bool:
-    length, body = read_varint(view, start)
-    return length >= TRAILER_BYTES and body + length == end and _is_whole(view[body:end])
+    def next_whole_record(self, damaged: int) -> int:
+        """Find where the first whole record behind a damaged place starts; the end of the data where there is none."""
+        data = self._data
+        position = data.find(_RECEIVED_KEY, damaged)
+        while position >= 0:
+            end = position + TRAILER_BYTES
+            if data[position + _RECEIVED.size : position + _RECEIVED.size + len(_CRC_KEY)] == _CRC_KEY:
+                for start in range(max(damaged + 1, end - _SEARCHED_BYTES), end - TRAILER_BYTES):
+                    if self._starts_left <= 0:
+                        break
+                    self._starts_left -= 1
+                    if self._is_record(start, end):
+                        return start
+                if self._is_record(end):
+                    return end
+            position = data.find(_RECEIVED_KEY, position + 1)
+        return len(data)
+
+    def _is_record(self, start: int, end: int | None = None) -> bool:
+        """Whether a whole record starts here, and ends there."""
+        length, body = read_varint(self._view, start)
+        ends = body + length
+        if length < TRAILER_BYTES or ends > len(self._data) or (end is not None and ends != end):
+            return False
+        if self._data[ends - _CRC.size : ends - _CRC.size + len(_CRC_KEY)] != _CRC_KEY:
+            return False
+        self._checked_bytes_left -= length
+        return self._checked_bytes_left >= 0 and _is_whole(self._view[body:ends])
 
 
 def split_messages(data: bytes | memoryview) -> Iterator[memoryview]:

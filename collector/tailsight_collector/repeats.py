@@ -1,6 +1,6 @@
 """A numbered batch that comes again is acknowledged, and stored once: its sender did not hear that we had it.
 
-tailsight's SDK numbers its batches (docs/analysis/delivery.md) and repeats one, byte for byte, until one is answered.
+tailsight's SDK numbers its batches (docs/analysis/delivery.md) and repeats one, byte for byte, until it is answered.
 The last batches are remembered here: those that are on their way into the journal, those that are in it, and after a
 start those that the store has. OTLP itself has no such number: what other clients send twice is stored twice.
 """

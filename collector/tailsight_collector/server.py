@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import ssl
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator
@@ -44,6 +45,7 @@ from tailsight_collector.settings import CollectorSettings
 from tailsight_collector.signals import METRICS, TRACES
 from tailsight_collector.sql_port import SqlPort
 from tailsight_collector.sql_watch import SqlWatch
+from tailsight_collector.tls_door import protocol_of
 from tailsight_storage import ChdbDsn, Store, open_store
 
 if TYPE_CHECKING:
@@ -154,25 +156,30 @@ class Collector:
         routes = Routes(
             self._settings.journal_folder, decodes_here=store.decodes_here, left_over=self._traces.left_over
         )
+        # what an embedded store may have had before, a server that took its place does not know by any token
+        is_embedded = isinstance(store.dsn, ChdbDsn)
         return lambda segment, token: store.insert_otlp_traces(
-            segment, token, decoded_here=routes.is_decoded_here(token)
+            segment, token, decoded_here=is_embedded and routes.is_decoded_here(token)
         )
 
-    def close(self) -> None:
-        """Give everything back; what is acknowledged is in the store or in the journals."""
+    def close(self) -> bool:
+        """Give everything back; what is acknowledged is in the store or in the journals.
+
+        False where a query runs on whatever is done, so that the process does not end by itself.
+        """
         self._decoders.shutdown(wait=True, cancel_futures=True)
         self._traces.stop_taking()
         self._metrics.stop_taking()
-        if self._sql_port:
-            self._sql_port.close()
+        queries_ended = self._sql_port.close() if self._sql_port else True
         deadline_s = time.monotonic() + DRAIN_TIMEOUT_S
         for line, store in ((self._traces, self._store), (self._metrics, self._metrics_store)):
             finished = line.close(max(0.0, deadline_s - time.monotonic()))
             if store and finished:
                 store.close()
             self._is_recovered = self._is_recovered and finished and not line.is_unsafe
-        if self._is_recovered:  # or else the next start goes back to the last checkpoint
+        if self._is_recovered and queries_ended:  # or else the next start goes back to the last checkpoint
             power_cut.settle_if_possible(self._settings.data)
+        return queries_ended
 
     async def serve(self, stop: asyncio.Event, on_ready: Callable[[Addresses], None]) -> None:
         """Listen until `stop` is set; raises SettingsError where an address cannot be bound."""
@@ -279,7 +286,9 @@ def run(settings: CollectorSettings, on_ready: Callable[[Addresses], None]) -> N
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve_until_signal(collector, on_ready))
     finally:
-        collector.close()
+        if not collector.close():
+            logging.shutdown()
+            os._exit(1 if sys.exc_info()[0] else 0)  # the interpreter would wait for the query's thread
 
 
 async def _serve_until_signal(collector: Collector, on_ready: Callable[[Addresses], None]) -> None:
@@ -309,7 +318,7 @@ def _server(app: ASGIApp, tls: ssl.SSLContext | None, guard: HttpGuard) -> uvico
     return _Server(
         uvicorn.Config(
             app,
-            http=guard.protocol,
+            http=protocol_of(guard, tls),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -317,7 +326,6 @@ def _server(app: ASGIApp, tls: ssl.SSLContext | None, guard: HttpGuard) -> uvico
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=5,
             server_header=False,
-            ssl_context_factory=(lambda _config, _default: tls) if tls else None,
         )
     )
 

@@ -30,7 +30,8 @@ NODES = ROOTS | {
     "TableExpression", "TableIdentifier", "TableJoin", "TablesInSelectQuery", "TablesInSelectQueryElement",
     "WindowDefinition", "WindowListElement", "WithElement",
 }  # fmt: skip
-TABLE_FUNCTIONS = frozenset({"numbers", "numbers_mt", "zeros", "values", "generateseries", "generate_series"})
+# Not `values`: its text of columns may hold an ALIAS, and whatever that calls.
+TABLE_FUNCTIONS = frozenset({"numbers", "numbers_mt", "zeros", "generateseries", "generate_series"})
 SYSTEM_TABLES = frozenset({
     "aggregate_function_combinators", "build_options", "collations", "columns", "contributors", "data_type_families",
     "databases", "formats", "functions", "keywords", "numbers", "one", "parts", "parts_columns", "settings",
@@ -66,10 +67,11 @@ CLOSED_CATEGORIES = frozenset(
         "Other",
     }
 )
-# Of open categories: no time limit ends these (quadratic, within one row), and these take a format's name.
+# Of open categories: no time limit ends these (quadratic, within one row), these take a format's name, and these any
+# aggregate's, in a text.
 CLOSED_FUNCTIONS = frozenset({
-    "arrayLevenshteinDistance", "arrayLevenshteinDistanceWeighted", "arraySimilarity", "formatRow",
-    "formatRowNoNewline",
+    "arrayLevenshteinDistance", "arrayLevenshteinDistanceWeighted", "arrayReduce", "arrayReduceInRanges",
+    "arraySimilarity", "formatRow", "formatRowNoNewline", "groupFormat", "kolmogorovSmirnovTest",
 })  # fmt: skip
 OPEN_FUNCTIONS = frozenset({
     "bar", "byteSize", "countDigits", "currentDatabase", "currentUser", "displayName", "finalizeAggregation",
@@ -92,7 +94,8 @@ MEMBERSHIP = frozenset(
 # `default` is the embedded engine's own: it reads files of the host as tables.
 OTHER_DATABASES = frozenset({"system", "information_schema", "default"})
 MAX_QUERY_BYTES = 256 * 1024
-_NODE = re.compile(r"( *)(\S+)(?: (.*?))?(?: \(children \d+\))?$")
+_NODE = re.compile(r"( *)(\S+)(?: (.*))?")
+_CHILDREN = re.compile(r" \(children (\d{1,9})\)$", re.ASCII)
 _ALIAS = " (alias "
 # The only forms of SHOW with a list: their conditions are nowhere in the tree.
 _SHOW = re.compile(
@@ -144,10 +147,12 @@ class SqlGuard:
         """
         text = _single_statement(statement)
         self._check_text(text)
-        nodes = [_parsed(line) for line in explain(text).splitlines() if line.strip()]
+        # by \n alone: any other line end stands in a name
+        nodes = [_parsed(line) for line in explain(text).split("\n") if line.strip()]
         if not nodes or nodes[0].kind not in ROOTS:
             kind = nodes[0].kind if nodes else "nothing"
             raise RefusedQueryError(f"only reading statements run here (SELECT, SHOW, DESCRIBE, EXISTS), not {kind}")
+        _check_shape(nodes)
         ancestors: list[_Node] = []
         for node in nodes:
             del ancestors[node.depth :]
@@ -253,6 +258,7 @@ class _Node:
     depth: int
     kind: str
     name: str
+    children: int
 
 
 def check_format(name: str) -> None:
@@ -264,11 +270,34 @@ def check_format(name: str) -> None:
 
 
 def _parsed(line: str) -> _Node:
-    match = _NODE.fullmatch(line.rstrip())
+    children = _CHILDREN.search(line)
+    match = _NODE.fullmatch(line[: children.start()] if children else line)
     if match is None:
         raise RefusedQueryError("the statement has a part that is not known here")
     name = match[3] or ""
-    return _Node(len(match[1]), match[2], (name.partition(_ALIAS)[0] if name.endswith(")") else name).strip())
+    name = (name.partition(_ALIAS)[0] if name.endswith(")") else name).strip()
+    return _Node(len(match[1]), match[2], name, int(children[1]) if children else 0)
+
+
+def _check_shape(nodes: list[_Node]) -> None:
+    """Refuse lines that are no tree with one root: a name with a line break in it may write lines of its own.
+
+    Each node says how many children follow. A forged line that is to become the parent of what really stands below
+    another leaves some node with more of them than it said, in the end the root.
+    """
+    missing: list[int] = []  # of each node above, how many children are still to come
+    for number, node in enumerate(nodes):
+        if node.depth != len(missing) or (number and not missing):
+            break
+        missing.append(node.children)
+        while missing and not missing[-1]:
+            missing.pop()
+            if missing:
+                missing[-1] -= 1
+    else:
+        if not missing:
+            return
+    raise RefusedQueryError("a name holds lines that look like a part of the statement; rename it")
 
 
 def _single_statement(statement: str) -> str:
@@ -295,10 +324,10 @@ def _names(functions: list[EngineFunction]) -> tuple[frozenset[str], frozenset[s
     for function in functions:
         target = function.alias_to or function.name
         spellings = {function.name} | ({function.name.lower()} if function.case_insensitive else set())
+        if target in CLOSED_FUNCTIONS:
+            continue
         if function.is_aggregate:
             aggregates |= spellings
-        elif target not in CLOSED_FUNCTIONS and (
-            categories.get(target, "") not in CLOSED_CATEGORIES or target in OPEN_FUNCTIONS
-        ):
+        elif categories.get(target, "") not in CLOSED_CATEGORIES or target in OPEN_FUNCTIONS:
             scalars |= spellings
     return frozenset(scalars), frozenset(aggregates), frozenset(function.name.lower() for function in functions)

@@ -52,6 +52,8 @@ _WAYS_OUT = {
 # What somebody who may only send can read: what a store is opened with, and this question of a collector's start.
 _SENDERS_TABLES = frozenset({"schema_migrations"})
 _SENDERS_QUESTION = "recent_batches"
+# An answer is data, whatever a browser takes it for.
+_NO_SCRIPT = {"X-Content-Type-Options": "nosniff"}
 _QUERY_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 _LONGEST_INSERT_STATEMENT = 1024
 _PACKED_ELSEWHERE_BYTES = 64 * 1024
@@ -108,11 +110,13 @@ class SqlPort:
             ]
         )
 
-    def close(self) -> None:
-        """End running queries and the sessions."""
-        self._readers.close()
+    def close(self) -> bool:
+        """End running queries and the sessions; False where a query does not end."""
+        ended = self._readers.close()
         self._ingest.close()
-        self._owner.close()
+        if ended:
+            self._owner.close()
+        return ended
 
     async def _ping(self, _: Request) -> Response:
         return PlainTextResponse("Ok.\n")
@@ -199,7 +203,9 @@ class SqlPort:
         """Refuse web pages: a page in somebody's browser can reach the loopback address too, by its own DNS name."""
         host = re.sub(r":\d+$", "", request.headers.get("host", "")).strip("[]")
         is_ours = self._any_name or host in ("localhost", self._host) or _is_address(host)
-        if request.headers.get("origin") or not is_ours:
+        # a <script> of a page has no Origin, and an answer can be written so that it is a script
+        is_page = request.headers.get("origin") or request.headers.get("sec-fetch-site", "none") != "none"
+        if is_page or not is_ours:
             raise RefusedQueryError(
                 f"requests from web pages, or for the name {host[:80]!r}, are not answered; use the collector's address"
             )
@@ -207,6 +213,7 @@ class SqlPort:
     def _headers(self, request: Request, summary: str) -> dict[str, str]:
         given = request.query_params.get("query_id", "")
         return {
+            **_NO_SCRIPT,
             "X-ClickHouse-Server-Display-Name": "tailsight",
             "X-ClickHouse-Query-Id": given if _QUERY_ID.fullmatch(given) else secrets.token_hex(16),
             "X-ClickHouse-Timezone": "UTC",
@@ -280,4 +287,5 @@ def _failed(code: int, message: str) -> Response:
 
 def _failure(code: int, message: str, *, status: int | None = None) -> Response:
     text = message if "DB::Exception" in message else f"Code: {code}. DB::Exception: {message}"
-    return PlainTextResponse(text + "\n", status or _STATUS.get(code, 400), {"X-ClickHouse-Exception-Code": str(code)})
+    headers = {**_NO_SCRIPT, "X-ClickHouse-Exception-Code": str(code)}
+    return PlainTextResponse(text + "\n", status or _STATUS.get(code, 400), headers)

@@ -8,18 +8,21 @@ hundred times as large as its data: so the process itself is watched, and querie
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from starlette.requests import ClientDisconnect
 
 from tailsight_storage import ChdbDsn, EmbeddedReader, QueryFailedError, Store
+
+log = logging.getLogger(__name__)
 
 READERS = 4
 READERS_A_CALLER = 3
@@ -32,6 +35,7 @@ MEMORY_LIMIT_EXCEEDED = 241
 MEMORY_PART = 0.6
 _LOOK_S = 0.2
 _KILL_AGAIN_S = 0.5
+_LAST_PATIENCE_S = 3.0
 _GIB = 1024**3
 _LEAST_MEMORY_BYTES = _GIB // 2
 _MOST_MEMORY_BYTES = 4 * _GIB
@@ -90,6 +94,7 @@ class Readers:
         self._all = [EmbeddedReader(dsn, limits) for _ in range(READERS)]
         self._idle = list(self._all)
         self._running: dict[str, str] = {}  # caller by tag
+        self._at_work: set[Future[bytes]] = set()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._queued = 0
         # threads of their own: slow queries must not hold up the receiver's decoding
@@ -113,7 +118,10 @@ class Readers:
         reader = await self._reader_for(caller, leaving)
         tag = f"tailsight-{secrets.token_hex(16)}"
         self._running[tag] = caller
-        running = asyncio.get_running_loop().run_in_executor(self._threads, work, reader, tag)
+        at_work = self._threads.submit(work, reader, tag)
+        self._at_work.add(at_work)
+        at_work.add_done_callback(self._at_work.discard)
+        running = asyncio.wrap_future(at_work)
         running.add_done_callback(lambda _: self._give_back(reader, tag))
         waiting: list[asyncio.Future[Any]] = [running, leaving]
         ended = False
@@ -133,13 +141,24 @@ class Readers:
                 MEMORY_LIMIT_EXCEEDED,
             ) from error
 
-    def close(self) -> None:
-        """End running queries and the sessions."""
-        for tag in tuple(self._running):
-            self._owner.kill(tag)
-        self._threads.shutdown(wait=True, cancel_futures=True)
+    def close(self) -> bool:
+        """End running queries and the sessions; False where one does not end.
+
+        Within one row the engine looks at no clock and hears no KILL: a regular expression over a long text can take
+        days. Its thread keeps the process from ending by itself.
+        """
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        deadline_s = time.monotonic() + _LAST_PATIENCE_S
+        while self._at_work and time.monotonic() < deadline_s:
+            for tag in tuple(self._running):  # again and again, as above
+                self._owner.kill(tag)
+            wait(tuple(self._at_work), timeout=_KILL_AGAIN_S)
+        if self._at_work:
+            log.error("%d queries at the SQL port cannot be ended; they end with this process", len(self._at_work))
+            return False
         for reader in self._all:
             reader.close()
+        return True
 
     async def _reader_for(self, caller: str, leaving: asyncio.Future[None]) -> EmbeddedReader:
         if not self._has_place(caller) and self._queued >= MAX_WAITING:

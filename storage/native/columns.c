@@ -101,7 +101,8 @@ static bool
 put_attributes(Map *map, Map *types, Slice message, uint32_t number)
 {
     Fields f = {.left = message};
-    uint64_t guess = map->last_row, end = map->pairs;
+    /* where memory was short, fewer were put in than are counted */
+    uint64_t guess = map->last_row, end = map->keys.rows.used / sizeof(uint32_t);
     map->last_row = map->pairs;
     while (next_field(&f) && f.number <= number) {
         if (f.number != number) {
@@ -112,8 +113,9 @@ put_attributes(Map *map, Map *types, Slice message, uint32_t number)
             return false;
         }
         uint32_t key;
-        if (guess < end && is_text(&map->keys, number_at(&map->keys.rows, guess), pair.key)) {
-            key = number_at(&map->keys.rows, guess);
+        uint32_t guessed = guess < end ? number_at(&map->keys.rows, guess) : UINT32_MAX;
+        if (guessed < map->keys.count && is_text(&map->keys, guessed, pair.key)) {
+            key = guessed;
         } else {
             key = text_number(&map->keys, pair.key);
         }
@@ -305,6 +307,8 @@ typedef struct {
     const Row *row;
 } Place;
 
+enum { ROWS_A_LOOK = 64 };
+
 static int
 compare_places(const void *left, const void *right)
 {
@@ -354,6 +358,9 @@ put_rows(Columns *c)
     qsort(places, count, sizeof *places, compare_places);
     bool is_fine = true;
     for (size_t i = 0; i < count && is_fine; i++) {
+        if (i % ROWS_A_LOOK == 0 && is_out_of_memory(c)) {
+            break;
+        }
         is_fine = put_row(c, places[i].row);
     }
     free(places);

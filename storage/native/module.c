@@ -19,6 +19,7 @@ enum {
     RECEIVED_UNIX_NANO = 1000,
     ALONE_BYTES = 65536, /* beyond this, others may run meanwhile */
     BLOCK_BYTES = 128 * 1024 * 1024,
+    NUMBERED_WEIGHT = 8, /* as so many spans: what a numbered scope says is a row in text (checks.py has it too) */
 };
 
 /* --- scan --- */
@@ -55,7 +56,7 @@ scan_scope_spans(Slice message, uint64_t resource_bytes, uint64_t received_ns, S
         }
     }
     out->spans += spans;
-    out->unfolded_bytes += spans * (resource_bytes + scope_bytes);
+    out->unfolded_bytes += (spans + (scope.is_numbered ? NUMBERED_WEIGHT : 0)) * (resource_bytes + scope_bytes);
     if (scope.is_numbered) {
         out->numbered++;
         out->numbered_scope = scope.message;
@@ -166,9 +167,17 @@ typedef struct {
     Buffer out;
     Buffer numbered, totals;
     uint64_t rows;
-    size_t max_bytes;
+    size_t max_bytes, numbered_bytes;
     bool is_too_large;
 } Decoding;
+
+/* Is there no more to be done, because it is too much? */
+static bool
+has_ended(Decoding *d)
+{
+    d->is_too_large |= d->columns.estimated_bytes + d->out.used + d->numbered_bytes > d->max_bytes;
+    return d->is_too_large || is_out_of_memory(&d->columns) || d->out.is_full || d->numbered.is_full || d->totals.is_full;
+}
 
 static bool
 decode_scope_spans(Decoding *d, Slice message, Slice resource, uint64_t received_ns)
@@ -187,6 +196,9 @@ decode_scope_spans(Decoding *d, Slice message, Slice resource, uint64_t received
         if (!is_set && !set_context(&d->columns, resource, &scope)) {
             return false;
         }
+        if (!is_set && has_ended(d)) {
+            return true;
+        }
         is_set = true;
         Span span;
         if (f.wire != BYTES || !read_span(f.bytes, &span, false)) {
@@ -196,8 +208,7 @@ decode_scope_spans(Decoding *d, Slice message, Slice resource, uint64_t received
         add_span(&d->columns, &span, received_ns, reason);
         own.spans++;
         own.rejected += reason != STORED;
-        d->is_too_large |= d->columns.estimated_bytes + d->out.used > d->max_bytes;
-        if (d->is_too_large || is_out_of_memory(&d->columns)) {
+        if (has_ended(d)) {
             return true;
         }
     }
@@ -208,6 +219,7 @@ decode_scope_spans(Decoding *d, Slice message, Slice resource, uint64_t received
         Numbered entry = {received_ns, own.spans, own.rejected, resource, scope.message,
                           d->totals.used / sizeof(Totals) - 1};
         put(&d->numbered, &entry, sizeof entry);
+        d->numbered_bytes += NUMBERED_WEIGHT * (length_of(resource) + length_of(scope.message)) + sizeof entry;
     }
     return !f.is_wrong;
 }
@@ -219,10 +231,7 @@ decode_resource_spans(Decoding *d, Slice message, uint64_t received_ns)
     Slice resource = {message.end, message.end};
     Totals none = {0, 0};
     put(&d->totals, &none, sizeof none);
-    if (d->totals.is_full) {
-        return true;
-    }
-    while (next_field(&f)) {
+    while (!has_ended(d) && next_field(&f)) {
         if (f.number == 1) {
             if (!is_single(&f, BYTES)) {
                 return false;
@@ -261,9 +270,12 @@ decode_record(Decoding *d, Slice record, uint64_t now_ns)
         return false;
     }
     f = (Fields){.left = record};
-    while (next_field(&f) && f.number <= RESOURCE_SPANS && !d->is_too_large) {
+    while (next_field(&f) && f.number <= RESOURCE_SPANS) {
         if (f.number == RESOURCE_SPANS && !(f.wire == BYTES && decode_resource_spans(d, f.bytes, received_ns))) {
             return false;
+        }
+        if (has_ended(d)) {
+            return true;
         }
     }
     return d->columns.estimated_bytes <= BLOCK_BYTES || finish_block(d);
@@ -273,16 +285,16 @@ static bool
 decode_segment(Decoding *d, Slice segment, uint64_t now_ns)
 {
     start_columns(&d->columns);
-    while (segment.at < segment.end && !d->is_too_large) {
+    while (segment.at < segment.end) {
         Slice record;
         if (!read_bytes(&segment, &record) || !decode_record(d, record, now_ns)) {
             return false;
         }
-        if (is_out_of_memory(&d->columns) || d->out.is_full || d->numbered.is_full || d->totals.is_full) {
+        if (has_ended(d)) {
             return true;
         }
     }
-    return d->is_too_large || finish_block(d);
+    return finish_block(d);
 }
 
 static PyObject *
@@ -291,19 +303,23 @@ list_of_numbered(const Decoding *d)
     size_t count = d->numbered.used / sizeof(Numbered);
     const Numbered *entries = (const Numbered *)(const void *)d->numbered.data;
     const Totals *totals = (const Totals *)(const void *)d->totals.data;
-    PyObject *list = PyList_New((Py_ssize_t)count);
+    PyObject *list = PyList_New((Py_ssize_t)count), *resource = NULL;
     for (size_t i = 0; list != NULL && i < count; i++) {
         const Numbered *e = &entries[i];
-        PyObject *item =
-            Py_BuildValue("(Ky#y#KKKK)", e->received_ns, (const char *)e->resource.at, (Py_ssize_t)length_of(e->resource),
-                          (const char *)e->scope.at, (Py_ssize_t)length_of(e->scope), e->own_spans, e->own_rejected,
-                          totals[e->totals].spans, totals[e->totals].rejected);
+        if (i == 0 || e->totals != entries[i - 1].totals) { /* those of one resource share its bytes */
+            Py_XSETREF(resource, PyBytes_FromStringAndSize((const char *)e->resource.at, (Py_ssize_t)length_of(e->resource)));
+        }
+        PyObject *item = resource == NULL ? NULL
+                                          : Py_BuildValue("(KOy#KKKK)", e->received_ns, resource, (const char *)e->scope.at,
+                                                          (Py_ssize_t)length_of(e->scope), e->own_spans, e->own_rejected,
+                                                          totals[e->totals].spans, totals[e->totals].rejected);
         if (item == NULL) {
             Py_CLEAR(list);
             break;
         }
         PyList_SET_ITEM(list, (Py_ssize_t)i, item);
     }
+    Py_XDECREF(resource);
     return list;
 }
 

@@ -63,66 +63,98 @@ def _unwrapped(value: Any) -> AttributeValue:
 
 
 def attributes_of(message: bytes, number: int) -> dict[str, AttributeValue]:
-    """Return the attributes of an encoded message, which are its fields of that number; a key's first value counts."""
+    """Return the attributes of an encoded message, which are its fields of that number; a key's first value counts.
+
+    What is not known here is skipped, as protobuf's readers do. Raises ValueError where the message is cut off.
+    """
     found: dict[str, AttributeValue] = {}
-    for field, content in _fields(message):
-        if field == number:
-            pair = dict(_fields(content))
-            found.setdefault(pair.get(1, b"").decode(), _any_value(pair.get(2, b"")))
+    for pair in _messages(message, number):
+        key, value = _pair(pair)
+        found.setdefault(key, value)
     return found
 
 
 def _array(encoded: bytes) -> list[Any]:
-    return [_any_value(item) for _, item in _fields(encoded)]
+    return [_any_value(item) for item in _messages(encoded, 1)]
 
 
 def _kvlist(encoded: bytes) -> dict[str, Any]:
-    pairs = (dict(_fields(entry)) for _, entry in _fields(encoded))
-    return {pair.get(1, b"").decode(): _any_value(pair.get(2, b"")) for pair in pairs}
+    return dict(_pair(entry) for entry in _messages(encoded, 1))
 
 
+def _pair(encoded: bytes) -> tuple[str, AttributeValue]:
+    key = value = b""
+    for number, wire, content in _fields(encoded):
+        if wire == _BYTES and number == 1:
+            key = content
+        elif wire == _BYTES and number == 2:
+            value = content
+    return _text(key), _any_value(value)
+
+
+def _text(encoded: bytes) -> str:
+    return encoded.decode("utf-8", "replace")
+
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _WRAPPERS: dict[str, Callable[[bytes], AttributeValue]] = {"$bytes": bytes, "$array": _array, "$kvlist": _kvlist}
-_MEMBERS: dict[int, Callable[[Any], AttributeValue]] = {
-    1: bytes.decode,
-    2: bool,
-    3: lambda number: number - (1 << 64) if number >> 63 else number,
-    4: lambda eight: float(struct.unpack("<d", eight)[0]),
-    5: _array,
-    6: _kvlist,
-    7: bytes,
+# by number of the field, and how it is encoded
+_MEMBERS: dict[tuple[int, int], Callable[[Any], AttributeValue]] = {
+    (1, _BYTES): _text,
+    (2, _VARINT): bool,
+    (3, _VARINT): lambda number: number - (1 << 64) if number >> 63 else number,
+    (4, _FIXED64): lambda eight: float(struct.unpack("<d", eight)[0]),
+    (5, _BYTES): _array,
+    (6, _BYTES): _kvlist,
+    (7, _BYTES): bytes,
 }
 
 
 def _any_value(encoded: bytes) -> AttributeValue:
     value: AttributeValue = None
-    for number, content in _fields(encoded):
-        if number in _MEMBERS:
-            value = _MEMBERS[number](content)
+    for number, wire, content in _fields(encoded):
+        if read := _MEMBERS.get((number, wire)):
+            value = read(content)
     return value
 
 
-def _fields(encoded: bytes) -> Iterator[tuple[int, Any]]:
-    """Yield (field number, varint or bytes) of one message."""
+def _messages(encoded: bytes, wanted: int) -> Iterator[bytes]:
+    """Yield the messages that are the fields of a number."""
+    for number, wire, content in _fields(encoded):
+        if number == wanted and wire == _BYTES:
+            yield content
+
+
+def _fields(encoded: bytes) -> Iterator[tuple[int, int, Any]]:
+    """Yield (field number, wire type, varint or bytes) of one message; raises ValueError where it is cut off."""
     position = 0
     while position < len(encoded):
         key, position = _varint(encoded, position)
-        if key & 7 == 0:
-            number, position = _varint(encoded, position)
-            yield key >> 3, number
+        number, wire = key >> 3, key & 7
+        if wire == _VARINT:
+            value, position = _varint(encoded, position)
+            yield number, wire, value
             continue
-        size = 8
-        if key & 7 == 2:
+        if wire == _BYTES:
             size, position = _varint(encoded, position)
-        yield key >> 3, encoded[position : position + size]
-        position += size
+        elif wire in (_FIXED64, _FIXED32):
+            size = 8 if wire == _FIXED64 else 4
+        else:
+            raise ValueError(f"wire type {wire} at byte {position}")
+        end = position + size
+        if end > len(encoded):
+            raise ValueError(f"the field at byte {position} is cut off")
+        yield number, wire, encoded[position:end]
+        position = end
 
 
 def _varint(encoded: bytes, position: int) -> tuple[int, int]:
     number = shift = 0
-    while True:
+    while position < len(encoded):
         byte = encoded[position]
         number |= (byte & 0x7F) << shift
         position += 1
         if byte < 0x80:
             return number, position
         shift += 7
+    raise ValueError(f"the number before byte {position} is cut off")

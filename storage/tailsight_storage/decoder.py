@@ -17,9 +17,11 @@ from typing import Protocol, cast
 
 from tailsight_storage.attributes import AttributeValue, attributes_of
 
-BUILD = "e91e88035e5e"
+BUILD = "0c2f19726bc6"
 """The beginning of the SHA-256 of storage/native/*.[ch]: a module that was compiled from others is not used."""
 
+# Our sidecars' are 16 hexadecimal digits; `recent_batches.sql` has the same limit.
+MAX_SENDER_CHARS = 128
 _POWERS = range(-292, 325)
 _RESOURCE_ATTRIBUTES, _SCOPE_ATTRIBUTES = 1, 3
 
@@ -77,8 +79,12 @@ def scan(body: bytes, received_ns: int) -> Scan | None:
 
 
 def batch_of(scope: bytes) -> tuple[str, int] | None:
-    """Return an encoded InstrumentationScope's sender and batch number; None where it has none that are right."""
-    return _batch(attributes_of(scope, _SCOPE_ATTRIBUTES))
+    """Return an encoded InstrumentationScope's sender and batch number; None where it has none that are right.
+
+    Nor for a sender whose name is not worth remembering: many of them are remembered.
+    """
+    batch = _batch(attributes_of(scope, _SCOPE_ATTRIBUTES))
+    return batch if batch and len(batch[0]) <= MAX_SENDER_CHARS else None
 
 
 def _batch(scope: dict[str, AttributeValue]) -> tuple[str, int] | None:
@@ -88,8 +94,11 @@ def _batch(scope: dict[str, AttributeValue]) -> tuple[str, int] | None:
 
 def sender_rows(numbered: list[Numbered]) -> Iterator[dict[str, object]]:
     """Make the rows of sender_batches, as the view of sql/migrations/0010 does."""
+    its_bytes: bytes | None = None
+    resource: dict[str, AttributeValue] = {}
     for received_ns, resource_bytes, scope_bytes, own, own_rejected, all_spans, all_rejected in numbered:
-        resource = attributes_of(resource_bytes, _RESOURCE_ATTRIBUTES)
+        if resource_bytes is not its_bytes:  # scopes of one resource share them
+            its_bytes, resource = resource_bytes, attributes_of(resource_bytes, _RESOURCE_ATTRIBUTES)
         scope = attributes_of(scope_bytes, _SCOPE_ATTRIBUTES)
         if (batch := _batch(scope)) is None:
             continue

@@ -144,15 +144,17 @@ class Store:
             raise StorageError(f"store {self.dsn}: segment {token} was decoded in C, and here {decoder.why_not}")
         try:
             blocks, rows, numbered = decoder.decoder.columns(segment, time.time_ns(), MAX_COLUMNS_BYTES)
+            # before anything is stored: whatever is wrong with them must show now
+            lines = [json.dumps(row) for row in decoder.sender_rows(numbered)]
         except ValueError:
             return False
         except (OverflowError, MemoryError) as error:
             raise DataRefusedError(f"store {self.dsn}: segment {token}: {error}", MEMORY_LIMIT_CODE) from None
         settings = _insert_settings(token)
-        if rows:
+        if rows or not lines:  # nothing at all is inserted too: so it is known whether the store takes anything
             with self._translated(inserting=True):
                 self._client.raw_insert(SPANS_TABLE, insert_block=blocks, settings=settings, fmt="Native")
-        if lines := [json.dumps(row) for row in decoder.sender_rows(numbered)]:
+        if lines:
             # not as an insert whose bytes may be refused: the spans are stored already, and must not go in by halves
             with self._translated():
                 data = "\n".join(lines).encode()

@@ -113,7 +113,7 @@ def test_metrics_survive_a_kill_between_acknowledgement_and_load(tmp_path):
             sent = metrics_request([metric("hw.power", points)], {"service.name": "survivor"})
             assert collector.post(sent.SerializeToString(), path=METRICS).status_code == 200
             collector.kill()
-            assert [path.suffix for path in (tmp_path / "journal" / "metrics").glob("2*")] == [".open"]
+            assert len(list((tmp_path / "journal" / "metrics").glob("2*.open"))) == 1  # not loaded yet
             collector.start()
             collector.wait_until_metrics_are_loaded()
         with open_store(collector.store) as store:

@@ -152,6 +152,14 @@ def write_store_option(command: click.decorators.FC) -> click.decorators.FC:
     help="Load the journal at least this often: spans can be asked for about this long after they came in.",
 )
 @click.option(
+    "--max-journal-bytes",
+    type=click.IntRange(defaults.DEFAULT_SEGMENT_BYTES),
+    default=defaults.DEFAULT_MAX_JOURNAL_BYTES,
+    show_default=True,
+    metavar="BYTES",
+    help="How much may wait on the disk for the database, and an eighth of it in metrics; above, clients get 503.",
+)
+@click.option(
     "--retain",
     multiple=True,
     metavar="TABLE=DAYS",
@@ -177,6 +185,7 @@ def command(
     log_level: str,
     log_format: str,
     segment_age: float,
+    max_journal_bytes: int,
     tokens: Path | None,
     insecure: bool,
     tls_cert: Path | None,
@@ -206,6 +215,7 @@ def command(
             grpc_port=grpc_port,
             sql_port=sql_port,
             segment_age_s=segment_age,
+            max_journal_bytes=max_journal_bytes,
             tokens=tokens,
             own_tokens=own_tokens_from_environment(),
             tls=Tls.of(tls_cert, tls_key, tls_client_ca),
