@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
 
 from tailsight_collector.errors import BadRequestError
-from tailsight_storage import batch_of, scan
+from tailsight_storage import Batch, batch_of, scan
 
 YEAR_2000_NS = 946_684_800 * 10**9
 DAY_NS = 86_400 * 10**9
@@ -25,8 +25,6 @@ MAX_UNFOLDED_BYTES = 256 * 1024 * 1024
 NUMBERED_WEIGHT = 8
 # What makes a request worth keeping although it has no spans: its sender's counters (sql/migrations/0010).
 BATCH_NUMBER = "tailsight.batch.number"
-Batch = tuple[str, int]
-"""The sender and the number of a numbered batch."""
 
 # With ids and times a span takes 46 bytes and more. Two bytes make an empty one, and a row of rejected_spans as well.
 LEAST_SPAN_BYTES = 24
@@ -51,8 +49,8 @@ REASONS = {
 class Checked:
     """How many spans a request holds, and how many of them are rejected for which reason.
 
-    `is_report`: a batch without spans carries its sender's number and counters. `batch`: the sender and the number of
-    the one numbered batch that it is; None where it is none.
+    `is_report`: a batch without spans carries its sender's number and counters. `batch`: the one numbered batch that it
+    is; None where it is none.
     """
 
     spans: int = 0

@@ -2,6 +2,7 @@
 
 CollectorError
 ├── SettingsError       an option of the collector cannot be used
+├── CollectorFailedError  it has ended itself: only a new start helps
 ├── BadRequestError     a client sent something that cannot be decoded: an answer of 4xx, never worth a retry
 ├── JournalError        the journal cannot be used at all
 │   └── JournalFullError    it holds as much as it may: clients keep their data and try again
@@ -26,6 +27,10 @@ class CollectorError(Exception):
 
 class SettingsError(CollectorError):
     """An option of the collector cannot be used."""
+
+
+class CollectorFailedError(CollectorError):
+    """The collector has failed in a way that only a new start mends, and has ended itself for that."""
 
 
 class BadRequestError(CollectorError):

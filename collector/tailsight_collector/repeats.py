@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from tailsight_collector.checks import Batch, batch_in
+from tailsight_collector.checks import batch_in
 from tailsight_collector.records import request_in, whole_records
-from tailsight_storage import Store, load_query
+from tailsight_storage import Batch, Store, load_query
 
 # At 600 batches a second, as one collector can take, that is the last five minutes; usually it is hours.
 REMEMBERED = 200_000
@@ -36,7 +36,7 @@ class Repeats:
         """Learn what the store has, and what waits to be loaded; raises StorageError or OSError."""
         recent = store.ask(load_query("tailsight_collector", "recent_batches"), limit=self._limit)
         for row in reversed(recent):
-            self._remember((row["sender"], row["number"]), None)
+            self._remember((row["sender"], row["number"], row["spans"], row["recorded"], row["sent_total"]), None)
         for path in segments:
             data = path.read_bytes()
             for start, end in whole_records(data):

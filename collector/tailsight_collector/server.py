@@ -31,7 +31,7 @@ from starlette.types import ASGIApp
 from tailsight_collector import exposure, power_cut
 from tailsight_collector.access import Access, Caller
 from tailsight_collector.durations import INSERT_BOUNDS_S, Durations, timed
-from tailsight_collector.errors import SettingsError
+from tailsight_collector.errors import CollectorFailedError, SettingsError
 from tailsight_collector.http_guard import HttpGuard
 from tailsight_collector.intake import Counts, Intake
 from tailsight_collector.limits import connections_for, raise_open_files_limit
@@ -56,6 +56,8 @@ log = logging.getLogger(__name__)
 DRAIN_TIMEOUT_S = 20.0
 KEEP_ALIVE_S = 75
 BACKLOG = 2048
+FAILURE_CHECK_S = 1.0
+FAILED_FOR_S = 30.0
 DECODERS = 2
 
 
@@ -182,7 +184,10 @@ class Collector:
         return queries_ended
 
     async def serve(self, stop: asyncio.Event, on_ready: Callable[[Addresses], None]) -> None:
-        """Listen until `stop` is set; raises SettingsError where an address cannot be bound."""
+        """Listen until `stop` is set.
+
+        Raises SettingsError where an address cannot be bound, CollectorFailedError where it ends by itself.
+        """
         settings = self._settings
         sockets = [_listen(settings.host, settings.http_port, "--http-port")]
         guard = self._sources.guard
@@ -204,11 +209,27 @@ class Collector:
         self._addresses = Addresses(urls[0], grpc_target, urls[1] if len(urls) > 1 else "")
         on_ready(self._addresses)
         stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        failing = asyncio.create_task(self._wait_for_failure())
+        await asyncio.wait([stopping, failing, *tasks], return_when=asyncio.FIRST_COMPLETED)
         for server in servers:
             server.should_exit = True
         await asyncio.gather(otlp_grpc.close(), *tasks)
         stopping.cancel()
+        failing.cancel()
+        if failure := self._failure:
+            raise CollectorFailedError(f"the collector has failed, and only a new start helps: {failure}")
+
+    @property
+    def _failure(self) -> str:
+        """Why only a restart helps; empty while it does not take one."""
+        return next((line.failure for line in (self._traces, self._metrics) if line.failure), "")
+
+    async def _wait_for_failure(self) -> None:
+        """Return when it has failed for a while: long enough to be seen at `/healthz`."""
+        while not self._failure:
+            await asyncio.sleep(FAILURE_CHECK_S)
+        log.error("the collector has failed, and ends in %.0f s: %s", FAILED_FOR_S, self._failure)
+        await asyncio.sleep(FAILED_FOR_S)
 
     async def _serve_grpc(self) -> tuple[OtlpGrpc, str]:
         """Open the gRPC port: what serves it, and where; raises SettingsError where it cannot be bound."""
@@ -243,7 +264,7 @@ class Collector:
     def _whole_health(self) -> dict[str, object]:
         lines = (self._traces, self._metrics)
         spans, points = (intake.counts for intake in self._intakes)
-        failure = next((line.failure for line in lines if line.failure), "")
+        failure = self._failure
         degraded = any(line.is_degraded for line in lines)
         return {
             "status": "failed" if failure else "degraded" if degraded else "ok",

@@ -23,13 +23,20 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from tailsight_collector.access import Access, Caller
-from tailsight_collector.errors import AccessError, ForbiddenError, RefusedQueryError, UnauthenticatedError
+from tailsight_collector.errors import (
+    AccessError,
+    BusyError,
+    ForbiddenError,
+    RefusedQueryError,
+    UnauthenticatedError,
+)
 from tailsight_collector.guarded import Guarded, caller_of
+from tailsight_collector.in_flight import InFlight
 from tailsight_collector.sql_greetings import go_hello, with_insert_settings
 from tailsight_collector.sql_guard import EngineFunction, SqlGuard
 from tailsight_collector.sql_ingest import Insertion, SqlIngest, is_insert
 from tailsight_collector.sql_readers import PATIENCE_S, TOO_MANY_QUERIES, Readers
-from tailsight_collector.sql_request import ReadQuery, check_address, read_query, settings_in
+from tailsight_collector.sql_request import MAX_BODY_BYTES, ReadQuery, check_address, read_query, settings_in
 from tailsight_collector.tokens import INGEST, READ
 from tailsight_storage import ChdbDsn, EmbeddedReader, QueryFailedError, StorageError, Store, load_query
 
@@ -97,6 +104,7 @@ class SqlPort:
         self._senders_question = _plain(load_query("tailsight_collector", _SENDERS_QUESTION).text)
         self._readers = Readers(dsn, owner, patience_s=patience_s)
         self._ingest = SqlIngest(owner.another())
+        self._arriving = InFlight(MAX_BODY_BYTES)
 
     def app(self) -> Guarded:
         """Return the ASGI application, behind its door."""
@@ -130,7 +138,8 @@ class SqlPort:
             beginning = b"" if statement else await _beginning_of(body)
             if is_insert(statement or beginning):
                 return await self._insert(request, statement, beginning, body)
-            query = await read_query(request, beginning, body)
+            with self._arriving.request(is_there=False) as held:
+                query = await read_query(request, beginning, body, held)
             if query is None:
                 return PlainTextResponse("Ok.\n")  # as ClickHouse greets
             return await self._query(request, query)
@@ -138,6 +147,8 @@ class SqlPort:
             return _failed(_ACCESS_CODES[error.status], str(error))
         except RefusedQueryError as error:
             return _failed(ACCESS_DENIED, str(error))
+        except BusyError as error:
+            return _failed(TOO_MANY_QUERIES, f"try again later: {error}")
         except QueryFailedError as error:
             return _failed(error.code, error.detail)
         except StorageError as error:

@@ -13,9 +13,12 @@ from email.parser import BytesHeaderParser
 from starlette.requests import Request
 
 from tailsight_collector.errors import RefusedQueryError
+from tailsight_collector.in_flight import Held
 from tailsight_collector.sql_guard import check_format
 
 MAX_BODY_BYTES = 1024 * 1024
+# A statement of this size is taken always; what is longer shares room with all others that arrive.
+MODEST_BYTES = 16 * 1024
 MAX_FIELDS = 256
 DEFAULT_FORMAT = "TabSeparated"
 # What a client may add to an address that is no setting of the statement.
@@ -59,13 +62,15 @@ def settings_in(request: Request) -> dict[str, str]:
     return {name: value for name, value in request.query_params.items() if name not in TRANSPORT}
 
 
-async def read_query(request: Request, beginning: bytes, rest: AsyncIterator[bytes]) -> ReadQuery | None:
-    """Read a query whose body has begun; None for a GET without one. Raises RefusedQueryError."""
+async def read_query(request: Request, beginning: bytes, rest: AsyncIterator[bytes], held: Held) -> ReadQuery | None:
+    """Read a query whose body has begun; None for a GET without one. Raises RefusedQueryError, BusyError."""
     body = bytearray(beginning)
     async for part in rest:
         body += part
         if len(body) > MAX_BODY_BYTES:
             raise RefusedQueryError(f"the statement is longer than {MAX_BODY_BYTES} bytes")
+        if len(body) > MODEST_BYTES:
+            held.add(len(body) - MODEST_BYTES - held.held_bytes)
     address = dict(request.query_params)
     form = _BOUNDARY.match(request.headers.get("content-type", ""))
     if form:

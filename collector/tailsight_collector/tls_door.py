@@ -1,93 +1,92 @@
 """TLS in front of an HTTP port, under its limits from a connection's first byte on.
 
-uvicorn makes a connection known only when its handshake is over, a minute later where the client says nothing: so many
-such connections take all files that this process may open, and the database's with them. Here a connection that shakes
-hands counts as an idle one, has as long as a request's headers have, and is the first to make room.
+With uvicorn's own TLS a connection is known only when its handshake is over, and a client that says nothing is waited
+for a minute: enough of them take all files that this process may open, and the database's with them. Here a connection
+that shakes hands counts as an idle one, has as long as a request's headers have, and makes room for others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import ssl
 from typing import Any
 
-from tailsight_collector.http_guard import HttpGuard
+from tailsight_collector.http_guard import GuardedProtocol, HttpGuard
 
 
 class TlsDoor(asyncio.Protocol):
-    """One connection until its handshake is over; then a GuardedProtocol takes its place."""
+    """One connection until its handshake is over; then an EncryptedProtocol takes its place."""
 
     guard: HttpGuard
     context: ssl.SSLContext
+    behind: type[EncryptedProtocol]
 
-    def __init__(self, _loop: asyncio.AbstractEventLoop | None = None, **options: Any) -> None:
+    def __init__(self, **options: Any) -> None:
         """`options` are what uvicorn gives to a protocol."""
-        self.loop = _loop or asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = options.get("_loop") or asyncio.get_running_loop()
         self.deadline_s = self.loop.time() + self.guard.limits.header_s
-        self._options = {**options, "_loop": _loop}
-        self._transport: asyncio.Transport | None = None
+        self._options = options
+        self._socket: socket.socket | None = None
         self._shaking: asyncio.Task[None] | None = None
-        self._early: list[bytes] = []  # of the request, what came with the end of the handshake
-        self._is_lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection in and shake hands, or close it where there are too many."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self._transport = transport
-        if not self.guard.enter(self):
-            transport.abort()
-            return
-        transport.pause_reading()  # what comes is for TLS
-        self._shaking = self.loop.create_task(self._shake_hands(transport))
+        """Take the connection in, and over from the server, which would read what is for TLS."""
+        if self.guard.enter(self):
+            self._socket = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+            self._socket.setblocking(False)
+            self._shaking = self.loop.create_task(self._shake_hands(self._socket))
+        transport.abort()  # type: ignore[attr-defined]  # uvloop's transports are no asyncio.Transport
 
-    def data_received(self, data: bytes) -> None:
-        """Keep what has come before the request's own protocol is there."""
-        self._early.append(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Note that there is nobody left to talk to."""
-        self._is_lost = True
+    def leave(self) -> None:
+        """Stop counting as a connection."""
         self.guard.leave(self)
 
     def end(self) -> None:
         """Close the connection, to make room for another."""
-        self._abort()
+        self.leave()
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # the client may have left
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def time_is_over(self, _now_s: float) -> None:
-        """Close the connection of a client that did not come through its handshake."""
+        """Close the connection of a client that does not come through its handshake."""
         self.guard.closed["slow_handshake"] += 1
-        self._abort()
+        self.end()
 
-    def shutdown(self) -> None:
-        """Close the connection, as the server ends."""
-        self._abort()
+    async def _shake_hands(self, client: socket.socket) -> None:
+        try:
+            await self.loop.connect_accepted_socket(
+                lambda: self.behind(self, **self._options),
+                client,
+                ssl=self.context,
+                ssl_handshake_timeout=self.guard.limits.header_s,
+            )
+        except OSError:  # a client's own fault, of which TLS has told it
+            client.close()
+        finally:
+            self._socket = None
+            self.leave()
 
-    def _abort(self) -> None:
-        self.guard.leave(self)
-        if self._shaking is not None:
-            self._shaking.cancel()
-        if self._transport is not None:
-            self._transport.abort()
 
-    async def _shake_hands(self, transport: asyncio.Transport) -> None:
-        encrypted: asyncio.Transport | None = None
-        with contextlib.suppress(OSError):  # whatever the client did wrong, it is told by TLS
-            encrypted = await self.loop.start_tls(transport, self, self.context, server_side=True)
-        self.guard.leave(self)
-        self._shaking = None
-        if encrypted is None or self._is_lost:
-            transport.abort()
-            return
-        protocol = self.guard.protocol(**self._options)
-        encrypted.set_protocol(protocol)
-        protocol.connection_made(encrypted)
-        for data in self._early:
-            protocol.data_received(data)
+class EncryptedProtocol(GuardedProtocol):
+    """An HTTP connection behind its door."""
+
+    def __init__(self, door: TlsDoor, **options: Any) -> None:
+        super().__init__(**options)
+        self._door = door
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the door's place."""
+        self._door.leave()
+        super().connection_made(transport)
 
 
 def protocol_of(guard: HttpGuard, context: ssl.SSLContext | None) -> type[asyncio.Protocol]:
     """Return what uvicorn makes of each connection: with a context, TLS before HTTP."""
     if context is None:
         return guard.protocol
-    return type("OurTlsDoor", (TlsDoor,), {"guard": guard, "context": context})
+    behind = type("OurEncryptedProtocol", (EncryptedProtocol,), {"guard": guard})
+    return type("OurTlsDoor", (TlsDoor,), {"guard": guard, "context": context, "behind": behind})

@@ -5,7 +5,7 @@ setting. The tables, the decoding of OTLP and the stage rules are the `.sql` fil
 """
 
 from tailsight_storage.attributes import AttributeValue, decode_attributes
-from tailsight_storage.decoder import batch_of, scan
+from tailsight_storage.decoder import Batch, batch_of, scan
 from tailsight_storage.dsn import DEFAULT_STORE, STORE_ENV, ChdbDsn, ServerDsn, StoreDsn, parse_dsn
 from tailsight_storage.embedded import EmbeddedReader
 from tailsight_storage.errors import (
@@ -24,6 +24,7 @@ __all__ = [
     "DEFAULT_STORE",
     "STORE_ENV",
     "AttributeValue",
+    "Batch",
     "ChdbDsn",
     "DataRefusedError",
     "EmbeddedReader",

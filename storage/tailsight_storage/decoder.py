@@ -25,6 +25,10 @@ MAX_SENDER_CHARS = 128
 _POWERS = range(-292, 325)
 _RESOURCE_ATTRIBUTES, _SCOPE_ATTRIBUTES = 1, 3
 
+Batch = tuple[str, int, int, int, int]
+"""A numbered batch: its sender and number, and what tells it from one that took the same number after a crash of the
+sender's: how many spans it has, and how many its sender had recorded and sent by then."""
+
 # received_ns, resource, scope, spans of the scope, rejected of these, spans of the resource, rejected of these
 Numbered = tuple[int, bytes, bytes, int, int, int, int]
 
@@ -66,7 +70,7 @@ class Scan:
     rejected: tuple[int, ...]
     unfolded_bytes: int
     is_report: bool
-    batch: tuple[str, int] | None
+    batch: Batch | None
 
 
 def scan(body: bytes, received_ns: int) -> Scan | None:
@@ -78,13 +82,19 @@ def scan(body: bytes, received_ns: int) -> Scan | None:
     return Scan(spans, rejected, unfolded_bytes, is_report, batch_of(scope) if numbered == 1 else None)
 
 
-def batch_of(scope: bytes) -> tuple[str, int] | None:
-    """Return an encoded InstrumentationScope's sender and batch number; None where it has none that are right.
+def batch_of(scope: bytes) -> Batch | None:
+    """Return which batch an encoded InstrumentationScope names; None where it has no sender and number that are right.
 
     Nor for a sender whose name is not worth remembering: many of them are remembered.
     """
-    batch = _batch(attributes_of(scope, _SCOPE_ATTRIBUTES))
-    return batch if batch and len(batch[0]) <= MAX_SENDER_CHARS else None
+    said = attributes_of(scope, _SCOPE_ATTRIBUTES)
+    batch = _batch(said)
+    if batch is None or len(batch[0]) > MAX_SENDER_CHARS:
+        return None
+    spans, recorded, sent = (
+        _int(said.get(f"tailsight.{key}")) for key in ("batch.spans", "sender.recorded", "sender.spans")
+    )
+    return *batch, spans, recorded, sent
 
 
 def _batch(scope: dict[str, AttributeValue]) -> tuple[str, int] | None:

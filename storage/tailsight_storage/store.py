@@ -11,7 +11,7 @@ import json
 import re
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -319,24 +319,22 @@ def translated(dsn: StoreDsn, *, inserting: bool = False) -> Iterator[None]:
 
 
 def _connect(dsn: StoreDsn, *, database: str | None, settings: dict[str, Any] | None = None) -> Client:
-    connect: Callable[[], Client]
-    if isinstance(dsn, ChdbDsn):
-        from clickhouse_connect.driver._chdbclient import ChdbClient
-
-        path = str(dsn.engine_path)
-        connect = lambda: ChdbClient(  # noqa: E731
-            path=path, database=database, settings=settings, chdb_options=ENGINE_SETTINGS
-        )
-    else:
-        connect = lambda: _connect_to_server(dsn, database, settings)  # noqa: E731
     try:
-        return connect()
+        if isinstance(dsn, ChdbDsn):
+            return _connect_to_engine(dsn, database, settings)
+        return _connect_to_server(dsn, database, settings)
     except ImportError as error:
         raise StoreUnavailableError(
             f"store {dsn}: the embedded engine is not installed ({error}); pip install 'tailsight[collector]'"
         ) from error
     except (ClickHouseError, OSError, RuntimeError) as error:
         raise _translate(error, dsn) from error
+
+
+def _connect_to_engine(dsn: ChdbDsn, database: str | None, settings: dict[str, Any] | None) -> Client:
+    from clickhouse_connect.driver._chdbclient import ChdbClient
+
+    return ChdbClient(path=str(dsn.engine_path), database=database, settings=settings, chdb_options=ENGINE_SETTINGS)
 
 
 def _connect_to_server(dsn: ServerDsn, database: str | None, settings: dict[str, Any] | None) -> Client:

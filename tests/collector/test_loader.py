@@ -4,7 +4,7 @@ import pytest
 
 from tailsight_collector import quarantine
 from tailsight_collector.journal import Journal, Segment
-from tailsight_collector.loader import Loader
+from tailsight_collector.loader import MEMORY_ATTEMPTS, Loader
 from tailsight_collector.records import encode_record
 from tailsight_storage import DataRefusedError, StoreUnavailableError
 
@@ -133,6 +133,41 @@ def test_a_record_that_needs_too_much_memory_is_tried_again_and_then_put_aside(t
     loader.close(PATIENCE_S)
     assert list(store.kept.values()) == records("b")
     assert loader.state.quarantined_records == 1
+
+
+def test_a_segment_that_goes_in_parts_never_goes_as_a_whole_again(tmp_path, monkeypatch):
+    """Memory comes back after the first part, then the collector is killed: the part is not stored once more."""
+    monkeypatch.setattr("tailsight_collector.loader.FIRST_BACKOFF_S", 0.001)
+    free = threading.Event()
+    b = records("b")[0]
+    store = FakeStore(lambda data: DataRefusedError("memory limit", 241) if b in data and not free.is_set() else None)
+    loader = run(tmp_path, store, [b"".join(records("a", "b"))])
+    while not store.kept:
+        store.wait_for_calls(store.calls + 1)
+    loader.close(0)  # as if killed
+    journal = Journal(tmp_path, segment_bytes=1, segment_age_s=60, max_bytes=1 << 20, on_closed=lambda _: None)
+    left = journal.start()
+    assert len(left) == 1
+    free.set()
+    loader = Loader(store.insert_otlp_traces, journal)
+    for segment in left:
+        loader.offer(segment)
+    loader.start()
+    assert loader.close(PATIENCE_S)
+    journal.close()
+    assert sorted(store.kept.values()) == records("a", "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_memory_that_is_short_for_a_moment_takes_nothing_apart(tmp_path, monkeypatch):
+    """The whole may be in the store already, without our knowing: its parts have other tokens."""
+    monkeypatch.setattr("tailsight_collector.loader.FIRST_BACKOFF_S", 0.001)
+    failures = [DataRefusedError("memory limit", 241) for _ in range(MEMORY_ATTEMPTS - 1)]
+    store = FakeStore(lambda _: failures.pop() if failures else None)
+    loader = run(tmp_path, store, records("a", "b"))
+    store.wait_for_calls(MEMORY_ATTEMPTS)
+    assert loader.close(PATIENCE_S)
+    assert list(store.kept.values()) == [b"".join(records("a", "b"))]
 
 
 def test_an_unexpected_error_does_not_end_loading(tmp_path):

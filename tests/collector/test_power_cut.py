@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 from testkit.loading import LoadingProcess
+from testkit.processes import CollectorProcess
 
-from tailsight_collector.checkpoints import CheckpointFile
+from tailsight_collector.checkpoints import CheckpointFile, checkpoint_files
 from tailsight_collector.parts import is_short, parts_in, roll_back
+from tailsight_collector.power_cut import kept_safe
+from tailsight_storage import StoreInUseError, open_store
 
 TABLES = ("spans", "rejected_spans", "stage_latency_1m", "sender_batches", "hardware_samples")
 
@@ -355,3 +358,16 @@ def test_every_table_that_is_loaded_into_has_a_checkpoint(engine):
         )
     }
     assert tables == set(TABLES)
+
+
+def test_an_import_that_is_refused_leaves_a_running_collectors_checkpoint_alone(tmp_path):
+    """Marked as ended cleanly, a power cut would not make it go back."""
+    with CollectorProcess(tmp_path) as collector:
+        before = {file.path.name: file.read() for file in checkpoint_files(tmp_path)}
+        with pytest.raises(StoreInUseError), kept_safe(tmp_path), open_store(f"chdb://{tmp_path}", create=True):
+            pass
+        after = {file.path.name: file.read() for file in checkpoint_files(tmp_path)}
+        assert collector.health()["status"] == "ok"
+    assert before.keys() == after.keys() == {"traces", "metrics"}
+    assert not any(checkpoint.is_clean for checkpoint in (*before.values(), *after.values()))
+    assert all(file.read().is_clean for file in checkpoint_files(tmp_path))  # that was the collector itself

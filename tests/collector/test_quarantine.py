@@ -173,6 +173,26 @@ def test_what_is_refused_again_comes_back_under_its_name_with_the_new_message(qu
     assert running.loader.state.quarantined_records == 2
 
 
+def test_a_record_that_is_tried_again_twice_is_not_deleted_with_the_first(data):
+    """Its file of the first time is kept until the next checkpoint, which deletes it by its name."""
+    quarantine = Quarantine(data / "journal")
+    journal = Journal(data / "journal", segment_bytes=1, segment_age_s=60, max_bytes=1 << 20, on_closed=lambda _: None)
+    journal.start()
+    entry = next(quarantine.entries())
+    quarantine.retry(entry)
+    [first] = quarantine.take_back(journal)
+    record = first.path.read_bytes()
+    quarantine.put(first.token, 0, record, "refused again")
+    journal.confirm(first)
+    quarantine.retry(next(quarantine.entries()))
+    assert list(quarantine.take_back(journal)) == []
+    journal.forget([first])
+    [second] = quarantine.take_back(journal)
+    assert second.path.read_bytes() == record
+    assert journal.stored_bytes == len(record)
+    journal.close()
+
+
 def test_a_crash_while_a_record_is_taken_back_loads_it_once(data, monkeypatch):
     """It is a segment of the journal from the moment that it leaves the quarantine."""
     quarantine = Quarantine(data / "journal")

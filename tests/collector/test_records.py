@@ -10,6 +10,7 @@ from tailsight_collector.records import (
     encode_record,
     encode_varint,
     pieces,
+    read_varint,
     split_messages,
     whole_records,
 )
@@ -95,3 +96,26 @@ def test_a_record_is_still_the_request_that_was_sent():
 def test_a_cut_off_message_is_an_error():
     with pytest.raises(ValueError, match="cut off"):
         list(split_messages(b"\x05abc"))
+
+
+def test_trailers_in_a_strangers_bytes_do_not_make_the_search_endless(monkeypatch):
+    """A torn record whose spans hold what looks like ends of records, and like lengths that reach to them."""
+    monkeypatch.setattr("tailsight_collector.records._SEARCHED_BYTES", 1000)
+    monkeypatch.setattr("tailsight_collector.records._CHECKED_BYTES", 100_000)
+    looked_at: list[int] = []
+    real = read_varint
+    monkeypatch.setattr(
+        "tailsight_collector.records.read_varint", lambda view, at: looked_at.append(at) or real(view, at)
+    )
+    trailers = encode_record(b"", 7)[1:] * 3000
+    whole = encode_record(b"first", 1)
+    data = whole + encode_record(trailers, 1)[:-6]
+    assert list(pieces(data)) == [Piece(0, len(whole), is_whole=True), Piece(len(whole), len(data), is_whole=False)]
+    assert len(looked_at) < 2 * 1000 + 2 * 3000
+
+
+def test_a_record_behind_damage_is_found_whatever_it_holds():
+    trailers = encode_record(b"", 7)[1:] * 50
+    first, second = bytearray(encode_record(b"first" + trailers, 1)), encode_record(b"second" + trailers, 2)
+    first[3] ^= 1
+    assert list(pieces(bytes(first) + second))[-1] == Piece(len(first), len(first) + len(second), is_whole=True)

@@ -94,6 +94,25 @@ def test_a_collector_that_was_killed_knows_what_it_had(tmp_path, monkeypatch, na
         assert stored(collector, "killed") == (8, 2)
 
 
+def test_a_number_that_was_given_again_after_a_crash_of_the_senders_loses_nothing(tmp_path):
+    """A sidecar that was killed before it wrote down how far it was: the next one puts more spans under the number."""
+    sidecar = Sidecar(service="both-killed")
+    sent = sidecar.batch(4).SerializeToString()
+    with CollectorProcess(tmp_path / "data") as collector:
+        assert collector.post(sent).status_code == 200
+        assert collector.stop() == 0
+        collector.start()
+        sidecar.number, sidecar.recorded, sidecar.sent = 0, 0, 0
+        assert collector.post(sidecar.batch(6).SerializeToString()).status_code == 200
+        assert collector.post(sent).status_code == 200
+        assert stored(collector, "both-killed") == (10, 2)
+
+
+def test_a_sender_whose_name_is_no_name_is_not_remembered():
+    message = Sidecar(id="x" * 1_000_000).batch(1).SerializeToString()
+    assert TRACES.decode(message, PROTOBUF).outcome.batch is None
+
+
 def test_a_batch_that_could_not_be_written_down_never_came():
     async def run():
         repeats = Repeats()

@@ -72,3 +72,17 @@ def test_a_segment_that_was_inserted_before_the_installation_changed_is_stored_o
         with open_store(collector.store) as reader:
             assert reader.rows("SELECT count() FROM spans") == [(20,)]
             assert reader.rows("SELECT sum(spans) FROM stage_latency_1m") == [(20,)]
+
+
+def test_what_an_embedded_store_left_can_be_loaded_into_a_server(tmp_path):
+    """Killed, and started again with a store elsewhere, which knows no token: the way of before is of no use there."""
+    with CollectorProcess(tmp_path / "server", "--sql-ingest") as server:
+        first = CollectorProcess(tmp_path / "data", "--segment-age", "60")
+        with first:
+            body = request([span() for _ in range(3)], {"service.name": "moved"}).SerializeToString()
+            assert first.post(body).status_code == 200
+            first.kill()
+        with CollectorProcess(tmp_path / "data", "--store", server.store) as moved:
+            moved.wait_until_loaded()
+        with open_store(server.store) as reader:
+            assert reader.rows("SELECT count() FROM spans") == [(3,)]

@@ -18,7 +18,9 @@ from testkit.otlp import any_value, request, span
 from testkit.otlp_strategies import NOW_NS, REQUESTS
 from testkit.senders import Sidecar, apart
 
-from tailsight_collector.checks import REASONS, check
+from tailsight_collector.checks import REASONS, check, look
+from tailsight_collector.errors import BadRequestError
+from tailsight_collector.loader import HARMLESS
 from tailsight_collector.records import encode_record
 from tailsight_storage import DataRefusedError, StorageError, decoder
 from tailsight_storage.store import MEMORY_LIMIT_CODE, Store
@@ -119,6 +121,63 @@ def test_numbered_batches_are_stored_the_same(store: Store) -> None:
     here, there = both_ways(store, b"".join(map(record, messages)))
     assert here == there
     assert len(here["sender_batches"]) == 4  # type: ignore[index]
+
+
+def test_unknown_fields_in_what_a_sender_says_do_not_hold_up_its_spans(store: Store) -> None:
+    """Protobuf's readers skip them, whatever they are: in a map, a value, a pair, a resource."""
+    message = request([span()], {"service.name": "s", "map": {"a": 1}})
+    [scopes] = message.resource_spans
+    scope = scopes.scope_spans[0].scope
+    unknown = b"\xa8\x3e\x05" + b"\xad\x3e1234" + b"\xa1\x3e12345678" + b"\xa2\x3e\x02ab"  # of each wire type
+    pairs = {"tailsight.sender.id": "odd", "tailsight.batch.number": 7, "tailsight.sender.dropped": {"why": 3}}
+    for key, value in pairs.items():
+        scope.attributes.add(key=key, value=any_value(value))
+    for pair in (*scope.attributes, *scopes.resource.attributes):
+        if pair.value.WhichOneof("value") == "kvlist_value":
+            pair.value.kvlist_value.MergeFromString(b"\x10\x05" + unknown)
+        pair.value.MergeFromString(unknown)
+        pair.MergeFromString(unknown)
+    scope.MergeFromString(unknown)
+    scopes.resource.MergeFromString(unknown)
+    body = message.SerializeToString()
+    seen = decoder.scan(body, NOW_NS)
+    assert seen is not None
+    assert seen.batch == ("odd", 7, 0, 0, 0)
+    here, there = both_ways(store, record(message))
+    assert here == there
+    assert len(here["sender_batches"]) == len(here["spans"]) == 1  # type: ignore[index]
+
+
+def test_many_numbered_scopes_beside_a_large_resource_unfold_too_far() -> None:
+    message = Sidecar().batch(0)
+    message.resource_spans[0].resource.attributes.add(key="wide", value=any_value("w" * 1_000_000))
+    scope = message.resource_spans[0].scope_spans[0]
+    message.resource_spans[0].scope_spans.extend([scope] * 30)
+    body = message.SerializeToString()
+    for look_at_it in (lambda: look(body, NOW_NS), lambda: check(message, NOW_NS)):
+        assert look_at_it() is not None
+    numbered = NATIVE.columns(record(message), NOW_NS, 1 << 30)[2]
+    assert len({id(resource) for _, resource, *_ in numbered}) == 1
+    with pytest.raises(OverflowError):
+        NATIVE.columns(record(message), NOW_NS, 200_000_000)
+    message.resource_spans[0].scope_spans.extend([scope] * 10)
+    body = message.SerializeToString()
+    for refused in (lambda: look(body, NOW_NS), lambda: check(message, NOW_NS)):
+        with pytest.raises(BadRequestError, match="unfold"):
+            refused()
+
+
+def test_a_store_that_takes_nothing_says_so_of_nothing_too(store: Store) -> None:
+    """The loader asks with an empty request whether a refusal is one of the bytes'."""
+    empty = encode_record(HARMLESS, NOW_NS)
+    store.insert_otlp_traces(empty, "empty", decoded_here=True)
+    store.run("RENAME TABLE rejected_spans TO away")
+    try:
+        with pytest.raises(DataRefusedError):
+            store.insert_otlp_traces(empty, "empty again", decoded_here=True)
+    finally:
+        store.run("RENAME TABLE away TO rejected_spans")
+    store.insert_otlp_traces(empty, "empty again", decoded_here=True)
 
 
 def test_a_block_ends_and_the_next_begins_between_two_requests(store: Store) -> None:
