@@ -208,8 +208,7 @@ class Loader:
             self._put_damaged_aside(segment, data, damaged)
             data = b"".join(data[piece.start : piece.end] for piece in found if piece.is_whole)
         if data and not self._load_whole(segment, data):
-            records = list(whole_records(data))
-            self._load_in_parts(segment, memoryview(data), records, 0, len(records))
+            self._load_in_parts(segment, data)
         self._journal.confirm(segment)
         self._keeping.confirmed(segment)
         took_s = time.perf_counter() - began_s
@@ -224,8 +223,9 @@ class Loader:
     def _load_whole(self, segment: Segment, data: bytes) -> bool:
         """Load a segment as a whole; False where it is loaded in parts from now on, for good.
 
-        A part has another token than the whole: to go back to the whole, because memory has become free meanwhile or
-        after a crash, would store the parts twice. So what is decided is written down before the first of them.
+        A part has another token than the whole, and its halves have others again: to go back to what was taken apart,
+        because memory has become free meanwhile or after a crash, would store some of it twice. So what is taken apart
+        is written down before the first of its parts is loaded.
         """
         if segment.parts_mark.exists():
             return False
@@ -266,27 +266,36 @@ class Loader:
         except DataRefusedError as error:
             raise StorageError(f"the store takes nothing at all: {error}") from error
 
-    def _load_in_parts(
-        self, segment: Segment, data: memoryview, records: list[tuple[int, int]], first: int, last: int
-    ) -> None:
-        """Load records [first, last) of a refused segment by halves, so that only what is at fault is kept back.
+    def _load_in_parts(self, segment: Segment, data: bytes) -> None:
+        """Load a refused segment by halves, so that only what is at fault is kept back.
 
-        The parts and their tokens follow from the segment alone: doing it all again after a crash adds nothing.
+        The parts and their tokens follow from the segment and its mark: doing it all again after a crash adds nothing.
         """
-        if first == last:
-            return
-        part = data[records[first][0] : records[last - 1][1]]
-        try:
-            self._insert_checked(part, f"{segment.token}/{first}-{last}")
-        except DataRefusedError as error:
-            if last - first == 1:
-                if error.code == MEMORY_LIMIT_CODE and self._attempts < MEMORY_ATTEMPTS:
-                    raise
-                self._put_aside(segment, first, part, error)
-                return
+        records = list(whole_records(data))
+        split = segment.parts_mark.read_text(encoding="ascii").split()
+
+        def load(first: int, last: int) -> None:
+            part = memoryview(data)[records[first][0] : records[last - 1][1]]
+            name = f"{first}-{last}"
+            if name not in split:
+                try:
+                    self._insert_checked(part, f"{segment.token}/{name}")
+                except DataRefusedError as error:
+                    if last - first == 1:
+                        if error.code == MEMORY_LIMIT_CODE and self._attempts < MEMORY_ATTEMPTS:
+                            raise
+                        self._put_aside(segment, first, part, error)
+                        return
+                    split.append(name)
+                    write_synced(segment.parts_mark, " ".join(split).encode())
+                else:
+                    return
             middle = (first + last) // 2
-            self._load_in_parts(segment, data, records, first, middle)
-            self._load_in_parts(segment, data, records, middle, last)
+            load(first, middle)
+            load(middle, last)
+
+        if records:
+            load(0, len(records))
 
     def _put_aside(self, segment: Segment, number: int, record: memoryview, error: DataRefusedError) -> None:
         """Keep a refused record for good before its segment is deleted."""

@@ -30,7 +30,8 @@ class Routes:
         self._others = {
             token: way for token in left_over if (way := others.get(token, before)) != self._now
         }  # nobody else is left over
-        self._write()
+        if (self._now, self._others) != (before, others):  # a full disk must not keep a collector from starting
+            self._write()
 
     def is_decoded_here(self, token: str) -> bool:
         """Whether a segment, or a part of one (`TOKEN/…`), is decoded here."""

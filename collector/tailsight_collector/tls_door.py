@@ -62,7 +62,7 @@ class TlsDoor(asyncio.Protocol):
                 lambda: self.behind(self, **self._options),
                 client,
                 ssl=self.context,
-                ssl_handshake_timeout=self.guard.limits.header_s,
+                ssl_handshake_timeout=2 * self.guard.limits.header_s,  # after the guard's own sweep
             )
         except OSError:  # a client's own fault, of which TLS has told it
             client.close()

@@ -478,6 +478,15 @@ def test_a_path_that_does_not_exist_is_closed_too(guarded):
     assert httpx.get(f"{guarded.sql_url}/play").status_code == 401
 
 
+@pytest.mark.parametrize("path", ["/heal%09thz", "/%0Ahealthz", "/healthz%3Fx", "//healthz", "/healthz/"])
+def test_what_is_only_like_an_open_path_is_closed(guarded, path):
+    """The path alone counts: a URL made of it and of what the client calls the host may have another one."""
+    for host in ("127.0.0.1", "x/healthz?", "x/healthz#", "x/ping?"):
+        for url in (guarded.otlp_url, guarded.sql_url):
+            assert httpx.get(f"{url}{path}", headers={"Host": host}).status_code == 401
+            assert httpx.post(f"{url}/v1/traces", headers={"Host": host}).status_code == 401
+
+
 @pytest.mark.parametrize("name", ["", "unknown"])
 def test_health_says_no_more_than_that_it_lives_without_a_token(guarded, name):
     answer = httpx.get(f"{guarded.otlp_url}/healthz", headers=guarded.headers(name, {}))

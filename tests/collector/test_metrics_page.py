@@ -127,6 +127,13 @@ def test_the_page_has_prometheus_own_type_or_openmetrics_where_that_is_accepted(
     assert answer.text.endswith("# EOF\n")
 
 
+@pytest.mark.parametrize("accept", ["application/openmetrics-text;version=1.x.y", "text/plain;version=x", ";;q=\u00e9"])
+def test_an_odd_accept_gets_the_page_too(collector, accept):
+    answer = httpx.get(f"{collector.otlp_url}/metrics", headers={"Accept": accept.encode()})
+    assert answer.status_code == 200
+    assert "tailsight_build_info" in answer.text
+
+
 def test_every_metric_of_the_page_is_in_the_table(collector):
     collector.post(b"", PROTOBUF)
     families = {family.name for family in text_string_to_metric_families(page_of(collector).text)}

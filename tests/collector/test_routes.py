@@ -38,6 +38,14 @@ def test_the_way_is_kept_over_any_number_of_starts(tmp_path):
     assert Routes(tmp_path, decodes_here=True, left_over=["b"]).is_decoded_here("b")  # a token is never used again
 
 
+def test_a_start_that_changes_nothing_writes_nothing(tmp_path, monkeypatch):
+    """So it needs no room on the disk."""
+    Routes(tmp_path, decodes_here=True, left_over=[])
+    monkeypatch.setattr("tailsight_collector.routes.os.fsync", lambda _: pytest.fail("nothing is to be written"))
+    assert Routes(tmp_path, decodes_here=True, left_over=["a"]).is_decoded_here("a")
+    assert (tmp_path / FILE).exists()
+
+
 def test_a_file_that_says_nothing_is_an_error(tmp_path):
     (tmp_path / FILE).write_text("{}")
     with pytest.raises(JournalError, match="mend it"):

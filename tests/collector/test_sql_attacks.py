@@ -91,6 +91,20 @@ STATEMENTS = [
     "BEGIN TRANSACTION", "COMMIT", "ROLLBACK", "EXPLAIN SELECT 1", "EXPLAIN AST SELECT 1", "EXPLAIN SYNTAX SELECT 1", "EXPLAIN QUERY TREE SELECT 1", "EXPLAIN PIPELINE SELECT 1", "EXPLAIN ESTIMATE SELECT * FROM spans", "EXPLAIN PLAN SELECT file('$R')", "EXPLAIN AST optimize = 1 SELECT 1",
     "SHOW PROCESSLIST", "SHOW GRANTS", "SHOW USERS", "SHOW ACCESS", "SHOW CREATE USER default", "SHOW FUNCTIONS", "SHOW ENGINES", "SHOW SETTING readonly", "PREPARE x", "DECLARE x", "COPY spans TO '$W'", "LOAD DATA INFILE '$R'", "PARALLEL WITH DROP TABLE a PARALLEL WITH DROP TABLE b", "TABLE spans", "nonsense", "", ";",
 ]  # fmt: skip
+# A name with a line break in it writes a line of the tree: what follows seems to stand below another node.
+_NODE = "SelectWithUnionQuery (children 1"
+_LINE = f"\n{_NODE}"
+FORGED = [
+    f"SELECT arrayMap(file, ['$R']) AS `a){_LINE}`", f"SELECT arrayMap(file, ['$R']) AS \"a){_LINE}\"", f"SELECT arrayMap(file, ['$R']) AS `a)\\n{_NODE}`",
+    f"SELECT arrayMap(file, ['$R']) AS `a)\\x0A{_NODE}`", f"SELECT arrayMap(file, ['$R']) AS `a) (children 1){_LINE}`", f"SELECT arrayMap(file, ['$R']) AS `a){_LINE})\n ExpressionList (children 1`",
+    f"SELECT in(tuple(1) AS `a){_LINE}`, system.users)", f"SELECT in(1 AS `a){_LINE}`, default.`$R`)", f"SELECT arrayMap(`x{_LINE}`, [file], ['$R'])", "SELECT 1 AS `a\nb`", "SELECT number AS `a)\nLiteral x` FROM numbers(1)",
+    f"WITH `c{_LINE}` AS (SELECT arrayMap(file, ['$R'])) SELECT 1", f"SELECT 1 FROM numbers(1) AS `a){_LINE}` WHERE arrayMap(file, ['$R']) != []",
+]  # fmt: skip
+COLUMNS_AS_TEXT = [
+    "SELECT y FROM values('x UInt8, y String ALIAS \\x66ile(\\'$R\\')', 1)", "SELECT y FROM values('x UInt8, y String DEFAULT \\x66ile(\\'$R\\')', 1)", "DESCRIBE values('y String ALIAS \\x66ile(\\'$R\\')', 1)",
+    "SELECT * FROM values('x UInt8', 1)", "SELECT * FROM `values`('x UInt8', 1)", "SELECT arrayReduceInRanges('sum', [(1, 1)], [1])", "SELECT arrayReduce('groupFormat(\\'Template\\')', [1])", "SELECT groupFormat('CSV')(1)",
+    "SELECT groupFormatIf('CSV')(1, 1)", "SELECT kolmogorovSmirnovTest('two-sided', 'exact')(number, number % 2) FROM numbers(9)",
+]  # fmt: skip
 OUTFILE = [
     "SELECT 1 INTO OUTFILE '$W'", "SELECT 1 into outfile '$W'", "SELECT 1 INTO/**/OUTFILE/**/'$W'", "SELECT 1 INTO OUTFILE '$W' TRUNCATE", "SELECT 1 INTO OUTFILE '$W' APPEND", "SELECT 1 INTO OUTFILE '$W' AND STDOUT", "SELECT 1 INTO OUTFILE '$W' FORMAT Native",
     "SELECT 1 INTO OUTFILE '$W' COMPRESSION 'gzip' LEVEL 1", "SELECT 1 UNION ALL SELECT 2 INTO OUTFILE '$W'", "(SELECT 1) INTO OUTFILE '$W'", "SELECT 1 INTERSECT SELECT 1 INTO OUTFILE '$W'", "SHOW TABLES INTO OUTFILE '$W'", "DESCRIBE TABLE spans INTO OUTFILE '$W'",
@@ -110,6 +124,7 @@ FORMATS = [
 CLASSES = {
     "file": SCALAR_FILE, "hidden": HIDDEN_FROM_THE_TREE, "table function": TABLE_FUNCTIONS, "table": TABLES, "function": FUNCTIONS,
     "statement": STATEMENTS, "outfile": OUTFILE, "limit": LIMITS, "several": SEVERAL, "format": FORMATS,
+    "forged": FORGED, "columns": COLUMNS_AS_TEXT,
 }  # fmt: skip
 ATTACKS = [(kind, attack) for kind, attacks in CLASSES.items() for attack in attacks]
 
@@ -158,6 +173,7 @@ def test_an_attack_is_refused(web, kind, attack):
         {"query": "SELECT * FROM {d:Identifier}.{t:Identifier}", "param_d": "system", "param_t": "users"}, {"query": "SELECT {f:Identifier}('$R')", "param_f": "file"},
         {"query": "SELECT * FROM {f:Identifier}('$R')", "param_f": "file"}, {"query": "SELECT 1 IN {t:Identifier}", "param_t": "system.users"}, {"query": "DESCRIBE TABLE {t:Identifier}", "param_t": "system.users"},
         {"query": "EXISTS TABLE {t:Identifier}", "param_t": "system.users"}, {"query": "EXISTS DATABASE {t:Identifier}", "param_t": "system"}, {"query": "SELECT arrayMap({f:Identifier}, ['$R'])", "param_f": "file"},
+        {"query": "SELECT y FROM values({s:String}, 1)", "param_s": "x UInt8, y String ALIAS file('$R')"}, {"query": "SELECT arrayMap(file, ['$R']) AS {n:Identifier}", "param_n": f"a){_LINE}"},
         {"query": "SELECT * FROM numbers({n:UInt64})", "param_n": "length(file('$R'))"}, {"query": "SELECT {x:String}", "param_x": "'"  , "param_a b": "1"}, {"query": "SELECT %(x)s", "param_x": "file('$R')"},
         {"query": "SELECT {x:Raw}", "param_x": "file('$R')"}, {"query": "SELECT 1", "param_": "x"}, {"query": "SELECT 1", "param_x;y": "1"}, {"query": "SELECT 1", "param_x=1; SELECT file('$R'); --": "1"},
         {"query": "SELECT * FROM users", "database": "system"}, {"query": "SELECT 1", "database": "default.`/etc`"}, {"query": "SELECT 1", "database": "tailsight; DROP TABLE spans"},
@@ -253,10 +269,23 @@ def test_deep_and_growing_statements_are_refused_quickly(web, statement):
         {"Origin": "null"},
         {"Host": "evil.example"},
         {"Host": "127.0.0.1.evil.example:8123"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Dest": "script"},
+        {"Sec-Fetch-Site": "same-site"},
     ],
 )
 def test_web_pages_are_not_answered(web, headers):
     assert web.get("/", params={"query": "SELECT 1"}, headers=headers).status_code == 403
+
+
+def test_no_browser_takes_an_answer_for_a_script(web):
+    for statement in ("SELECT 'leak()' FORMAT RawBLOB", "nonsense"):
+        answer = web.get("/", params={"query": statement}, headers={"Sec-Fetch-Site": "none"})
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_names_and_texts_with_other_line_ends_are_only_odd(web):
+    for name in ("a\u2028b", "a\x0bb", "a\x1cb", "a\tb", "a\rb", "a (alias b)"):
+        assert web.post("/", content=f"SELECT 1 AS `{name}`, 'a\nb' AS c, `{name}` + 1").text == "1\ta\\nb\t2\n"
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])

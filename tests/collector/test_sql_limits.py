@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import psutil
 import pytest
 from testkit.otlp import request, span
 from testkit.ports import BOTH, READER, PortHere, as_caller, write_tokens
 from testkit.processes import CollectorProcess, eventually
 
-from tailsight_collector import sql_readers
+from tailsight_collector import in_flight, sql_readers
 from tailsight_collector.records import encode_record
 from tailsight_storage import open_store
 
@@ -89,6 +91,10 @@ def ask(port, statement, token=READER):
     return httpx.post(port.url, content=statement, auth=("any", token), timeout=60)
 
 
+def sql_url(running):
+    return "http://" + running.store.removeprefix("clickhouse://").removesuffix("/tailsight")
+
+
 def readers(port):
     return port.port._readers
 
@@ -122,6 +128,38 @@ def test_queries_end_before_this_process_takes_the_machines_memory(serve, monkey
     slow = "SELECT count() FROM numbers(300000000) WHERE sipHash64(number) = 1"
     assert ask(port, slow).text == "0\n"
     assert 10**7 < sql_readers.resident_bytes() < sql_readers.memory_bytes()
+
+
+def test_a_query_that_cannot_be_ended_does_not_keep_the_collector_from_ending(tmp_path):
+    """Within one row the engine hears no KILL: this one runs for hours."""
+    hours = "SELECT countMatches(arrayStringConcat(arrayMap(x -> repeat('a', 1000000), range(8))), 'a*b|a')"
+    with CollectorProcess(tmp_path) as running, Asking(sql_url(running)) as asking:
+        asking.start(hours)
+        eventually(lambda: psutil.Process(running.pid).cpu_percent(0.3) > 30, "the query runs")
+        assert running.post(request([span()]).SerializeToString()).status_code == 200
+        assert running.stop() == 0
+        assert any("cannot be ended" in line for line in running.log)
+        running.start()
+        running.wait_until_loaded()
+
+
+def test_long_statements_that_arrive_slowly_share_what_memory_there_is(serve, monkeypatch):
+    monkeypatch.setattr(in_flight, "MAX_WHOLE_BYTES", 1_000_000)
+    port = serve()
+    head = (
+        f"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-ClickHouse-Key: {READER}\r\nContent-Length: 600000\r\n\r\n".encode()
+    )
+    with contextlib.ExitStack() as clients:
+        first, second = (
+            clients.enter_context(socket.create_connection(("127.0.0.1", httpx.URL(port.url).port))) for _ in range(2)
+        )
+        first.sendall(head + b"SELECT '" + b"x" * 590_000)
+        eventually(lambda: port.port._arriving.whole_bytes > 500_000, "the first has nearly arrived")
+        second.sendall(head + b"SELECT '" + b"x" * 590_000)
+        second.settimeout(30)
+        assert b"exception-code: 202" in second.recv(65536)
+        assert ask(port, "SELECT 1").text == "1\n"
+    eventually(lambda: port.port._arriving.whole_bytes == 0, "they have left")
 
 
 def test_the_usual_limits_hold_in_every_session(serve):

@@ -1,6 +1,8 @@
 """TLS and mutual TLS of all three ports, with real clients and certificates of a CA that lives for a test run."""
 
+import contextlib
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -11,6 +13,7 @@ from urllib.parse import quote
 
 import grpc
 import httpx
+import psutil
 import pytest
 import trustme
 from cryptography.hazmat.primitives.serialization import (
@@ -127,6 +130,31 @@ def test_who_trusts_another_ca_does_not_talk_to_it(made, encrypted):
         with pytest.raises(StoreUnavailableError, match="certificate"):
             open_store(dsn(encrypted, **files))
     assert encrypted.health()["status"] == "ok"
+
+
+def test_clients_that_never_shake_hands_keep_nobody_out(made, tmp_path):
+    """They need no token, and each holds one of the files that the database needs too."""
+    options = [*made.server_options(), "--max-connections", "64", "--header-timeout", "1"]
+    with (
+        CollectorProcess(tmp_path, *options, verify=made.context()) as running,
+        contextlib.ExitStack() as clients,
+    ):
+        usual = psutil.Process(running.pid).num_fds()
+        address = ("127.0.0.1", httpx.URL(running.otlp_url).port)
+        silent = [clients.enter_context(socket.create_connection(address)) for _ in range(300)]
+        for client in silent[:-64]:
+            client.settimeout(30)
+            assert client.recv(1) == b""
+        assert running.post(one_span()[1]).status_code == 200
+        assert psutil.Process(running.pid).num_fds() < usual + 100
+        for client in silent:
+            client.settimeout(30)
+            assert client.recv(1) == b""
+        page = httpx.get(f"{running.otlp_url}/metrics", verify=made.context()).text
+        closed = dict(re.findall(r'connections_closed_total\{reason="(\w+)"\} (\d+)', page))
+        assert int(closed["too_many_connections"]) >= 236
+        assert int(closed["slow_handshake"]) > 50
+    assert "Traceback" not in "".join(running.log)
 
 
 def test_plain_http_and_noise_to_a_tls_port_fail_cleanly_and_it_goes_on(made, encrypted):
