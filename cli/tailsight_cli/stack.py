@@ -68,7 +68,7 @@ class Stack:
             self._arguments += ["--tokens", str(tokens)]
         if insecure:
             self._arguments.append("--insecure")
-        self._dashboard_host = dashboard_host(ports.host, insecure=insecure)
+        self._dashboard_host = dashboard_host(ports.host, insecure=insecure and tokens is None)
         self._first_words: list[tuple[str, str]] = []
         self._cleanup = ExitStack()
         self._children: list[Child] = []

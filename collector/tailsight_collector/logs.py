@@ -25,10 +25,11 @@ WINDOW_S = 10.0
 _MAX_KINDS = 1000
 _MASK = "***"
 _SECRET_NAME = re.compile(r"authori[sz]ation|passw|secret|credential|api_?key|bearer|cookie", re.IGNORECASE)
-# user:password@ of an address, and what stands behind Bearer or Basic.
+# user:password@ of an address, what stands behind Bearer or Basic, and tokens of ours.
 _SECRETS = (
     (re.compile(r"(://[^\s:/@]*:)[^\s@/]+@"), rf"\1{_MASK}@"),
     (re.compile(r"\b(Bearer|Basic)(\s+)[\w.~+/=-]{6,}", re.IGNORECASE), rf"\1\2{_MASK}"),
+    (re.compile(r"\b(ts_)[\w-]{24,}", re.ASCII), rf"\1{_MASK}"),
 )
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 

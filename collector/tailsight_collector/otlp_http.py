@@ -153,11 +153,12 @@ class _Endpoint:
         self._check_size(announced)
         self._in_flight.check_room(announced)
         arriving = io.BytesIO()  # which gives its bytes without another copy of them
-        async for part in request.stream():
-            arrived.size_bytes += len(part)
-            self._check_size(arrived.size_bytes)
-            held.add(len(part))
-            arriving.write(part)
+        async with held.arriving():
+            async for part in request.stream():
+                arrived.size_bytes += len(part)
+                self._check_size(arrived.size_bytes)
+                held.add(len(part))
+                arriving.write(part)
         held.arrive()
         coding = request.headers.get("content-encoding", "identity").strip().lower()
         if coding in PLAIN:

@@ -136,7 +136,10 @@ def moment_of(text: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"expires={shown(text)} is no time; write 2027-01-31 or 2027-01-31T08:00:00Z") from None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:  # before the year 1 or after 9999, in UTC
+        raise ValueError(f"expires={shown(text)} is out of range; leave it out where it is to be never") from None
 
 
 def _token_of(words: list[str]) -> Token:

@@ -274,16 +274,26 @@ def paced(bodies: Bodies, seconds: int, folder: Path, spans_per_s: int = 50_000)
         load = Load(collector.otlp_url, connections=32)
         load.send(batches[:10])
         collector.wait_until_loaded()
+        idle_mb = process.memory_info().rss / 1e6
+        memory = Memory(process)
+        memory.start()
         before, began_s = cpu_s(process), time.perf_counter()
         took_ms = np.array(load.send(batches, per_s=per_s)) * 1000
         used = (cpu_s(process) - before) / (time.perf_counter() - began_s)
+        memory.stop()
         load.close()
     p50, p99, p999 = np.quantile(took_ms, (0.5, 0.99, 0.999))
     print(f"\n{spans_per_s:,} spans/s for {seconds} s: {used:.2f} cores")
     print(
         f"  acknowledged after p50 {p50:.1f} ms, p99 {p99:.1f} ms, p99.9 {p999:.1f} ms, at most {took_ms.max():.1f} ms"
     )
-    return {"p50_ms": round(p50, 1), "p99_ms": round(p99, 1), "cores": round(used, 2)}
+    print(f"  resident {idle_mb:.0f} MB before, {max(memory.seen) / 1e6:.0f} MB at most")
+    return {
+        "p50_ms": round(p50, 1),
+        "p99_ms": round(p99, 1),
+        "cores": round(used, 2),
+        "resident_mb": round(max(memory.seen) / 1e6),
+    }
 
 
 # --- on the disk ----------------------------------------------------------------------------------------------------
@@ -330,7 +340,7 @@ def main() -> None:
     result: dict[str, object] = dict(compare(bodies, 2 if quick else ROUNDS))
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         runs = [
-            sustained(bodies, 10 if quick else 30, Path(folder) / str(number)) for number in range(1 if quick else 3)
+            sustained(bodies, 10 if quick else 40, Path(folder) / str(number)) for number in range(1 if quick else 3)
         ]
         result["sustained"] = max(runs, key=lambda run: run["queryable_spans_per_s"])
         result["sustained_median_spans_per_s"] = statistics.median(run["queryable_spans_per_s"] for run in runs)

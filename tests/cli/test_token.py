@@ -171,6 +171,9 @@ def test_without_tokens_there_is_none(children, tmp_path):
 def test_the_dashboard_stays_on_loopback_unless_everything_is_open():
     assert dashboard_host("0.0.0.0", insecure=False) == "127.0.0.1"
     assert dashboard_host("0.0.0.0", insecure=True) == "0.0.0.0"
+    # with tokens, it would read with its own for everybody who comes
+    guarded = Stack(Ports("0.0.0.0"), data=None, tokens=Path("tokens.txt"), insecure=True)
+    assert guarded._dashboard_host == "127.0.0.1"
     assert dashboard_host("::1", insecure=False) == "::1"
 
 

@@ -108,7 +108,7 @@ HASH = "sha256:" + "ab" * 32
         (f"name read {HASH} bytes_per_s={SECRET}", "above 0"), (SECRET, "a line is"), (f"name ingest,{SECRET} {HASH}", "unknown"),
         (f"n write {HASH}", "scope 'write' of n is unknown; use ingest, read"), (f"n read {HASH} requests_per_s=0", "above 0"),
         (f"n read {HASH} requests_per_s=nan", "above 0"), (f"n read {HASH} requests_per_s=1 requests_per_s=2", "twice"),
-        (f"n read {HASH} expires=soon", "no time"), (f"n read {HASH[:-1]}", "no hash"), ("n read", "a line is"),
+        (f"n read {HASH} expires=soon", "no time"), (f"n read {HASH} expires=9999-12-31T23:00:00-14:00", "out of range"), (f"n read {HASH[:-1]}", "no hash"), ("n read", "a line is"),
         (f"n read {HASH}\nm read {HASH}", "line 2: the same hash"), (f"n read {HASH}\nn read sha256:{'cd' * 32}", "line 2: the name n"),
     ],
 )  # fmt: skip

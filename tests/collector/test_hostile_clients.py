@@ -289,6 +289,28 @@ def test_bodies_that_do_not_fit_into_memory_together_are_put_off(collector):
     assert all(b"retry-after: " in answer.lower() for answer in put_off)
 
 
+def test_bodies_that_are_never_whole_keep_nobody_out(tmp_path):
+    """Four of them hold all the memory that there is for requests, and have minutes to come on."""
+    size = 64 * MIB
+    body = request([span()]).SerializeToString()
+    with CollectorProcess(tmp_path, "--body-timeout", "300") as collector, ExitStack() as stack:
+        slow = [stack.enter_context(connect(collector)) for _ in range(4)]
+        for client in slow:
+            client.sendall(head(size))
+            client.sendall(bytes(size - 1))
+        eventually(lambda: collector.post(body).status_code == 200, "others make room", patience_s=20)
+        given_up = [client for client in slow if b"HTTP/1.1 503" in received_now(client)]
+        assert len(given_up) == 1  # no more than it took
+
+
+def received_now(client: socket.socket) -> bytes:
+    client.settimeout(0.5)
+    try:
+        return client.recv(65536)
+    except TimeoutError:
+        return b""
+
+
 # --- large ------------------------------------------------------------------------------------------------------------
 
 

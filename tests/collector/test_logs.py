@@ -63,6 +63,7 @@ SECRETS = [
     "cannot reach clickhouse://user:hunter22@db:8123/tailsight",
     "Authorization: Bearer tsk_hunter22hunter22",
     "authorization: basic aHVudGVyMjI6aHVudGVyMjI=",
+    "tokens file ts_hunter22-hunter22_hunter22hunter22hunter22 is not there",
 ]
 
 

@@ -56,7 +56,7 @@ def command(
     insecure: bool,
 ) -> None:
     """Start everything and wait."""
-    require_free(dashboard_host(host, insecure=insecure), dashboard_port, "--dashboard-port")
+    require_free(dashboard_host(host, insecure=insecure and tokens is None), dashboard_port, "--dashboard-port")
     ports = Ports(host, http_port, grpc_port, sql_port, dashboard_port)
     store = store or store_from_environment(host, sql_port)
     with (
