@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import click
 
 from tailsight_collector import SettingsError, Token
-from tailsight_collector.tokens import READ, TOKENS_ENV, digest_of, new_secret, parse_tokens
+from tailsight_collector.guard.tokens import READ, TOKENS_ENV, digest_of, new_secret, parse_tokens
 
 OWN_TOKEN_ENV = "TAILSIGHT_OWN_TOKEN"  # noqa: S105  the name of a variable
 OWN_NAME = "tailsight-up"

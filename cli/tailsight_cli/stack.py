@@ -17,9 +17,9 @@ from typing import Any, Self
 
 from tailsight_cli.guarding import OWN_NAME, OWN_TOKEN_ENV, own_token
 from tailsight_cli.processes import Child, Event, ProcessError
-from tailsight_collector.exposure import is_loopback
+from tailsight_collector.guard.exposure import is_loopback
+from tailsight_collector.guard.tokens import TOKENS_ENV
 from tailsight_collector.settings import DEFAULT_GRPC_PORT, DEFAULT_HOST, DEFAULT_HTTP_PORT, DEFAULT_SQL_PORT
-from tailsight_collector.tokens import TOKENS_ENV
 from tailsight_dashboard.launch import DEFAULT_PORT
 from tailsight_storage import STORE_ENV
 

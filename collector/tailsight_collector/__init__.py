@@ -10,10 +10,10 @@ from tailsight_collector.errors import (
     SettingsError,
     UnreadableFileError,
 )
+from tailsight_collector.guard.tls import Tls
+from tailsight_collector.guard.tokens import Token
 from tailsight_collector.server import Addresses, Collector, run
 from tailsight_collector.settings import CollectorSettings
-from tailsight_collector.tls import Tls
-from tailsight_collector.tokens import Token
 
 __all__ = [
     "AccessError",

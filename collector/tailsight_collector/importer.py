@@ -26,11 +26,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from tailsight_collector import otlp_json
-from tailsight_collector.checks import DAY_NS, YEAR_2000_NS, check
 from tailsight_collector.errors import BadRequestError, CollectorError, UnknownFormatError, UnreadableFileError
-from tailsight_collector.records import encode_record, split_messages
-from tailsight_collector.signals import PROTOBUF
+from tailsight_collector.keep.records import encode_record, split_messages
+from tailsight_collector.receive import otlp_json
+from tailsight_collector.receive.checks import DAY_NS, YEAR_2000_NS, check
+from tailsight_collector.receive.signals import PROTOBUF
 from tailsight_storage import Store
 
 INSERT_BYTES = 16 * 1024 * 1024

@@ -28,28 +28,29 @@ from typing import TYPE_CHECKING
 import uvicorn
 from starlette.types import ASGIApp
 
-from tailsight_collector import exposure, power_cut
-from tailsight_collector.access import Access, Caller
-from tailsight_collector.durations import INSERT_BOUNDS_S, Durations, timed
 from tailsight_collector.errors import CollectorFailedError, SettingsError
-from tailsight_collector.http_guard import HttpGuard
-from tailsight_collector.intake import Counts, Intake
-from tailsight_collector.limits import connections_for, raise_open_files_limit
-from tailsight_collector.line import METRICS_TABLES, TRACES_TABLES, Line
-from tailsight_collector.loader import Insert
-from tailsight_collector.logs import present_limit
-from tailsight_collector.metrics import Metrics, SignalSource, Sources
-from tailsight_collector.otlp_http import OtlpHttp
-from tailsight_collector.routes import Routes
+from tailsight_collector.guard import exposure
+from tailsight_collector.guard.access import Access, Caller
+from tailsight_collector.guard.tls_door import protocol_of
+from tailsight_collector.keep import power_cut
+from tailsight_collector.keep.line import METRICS_TABLES, TRACES_TABLES, Line
+from tailsight_collector.keep.loader import Insert
+from tailsight_collector.keep.routes import Routes
+from tailsight_collector.query.sql_port import SqlPort
+from tailsight_collector.query.sql_watch import SqlWatch
+from tailsight_collector.receive.http_guard import HttpGuard
+from tailsight_collector.receive.intake import Counts, Intake
+from tailsight_collector.receive.limits import connections_for, raise_open_files_limit
+from tailsight_collector.receive.otlp_http import OtlpHttp
+from tailsight_collector.receive.signals import METRICS, TRACES
 from tailsight_collector.settings import CollectorSettings
-from tailsight_collector.signals import METRICS, TRACES
-from tailsight_collector.sql_port import SqlPort
-from tailsight_collector.sql_watch import SqlWatch
-from tailsight_collector.tls_door import protocol_of
+from tailsight_collector.watch.durations import INSERT_BOUNDS_S, Durations, timed
+from tailsight_collector.watch.logs import present_limit
+from tailsight_collector.watch.metrics import Metrics, SignalSource, Sources
 from tailsight_storage import ChdbDsn, Store, open_store
 
 if TYPE_CHECKING:
-    from tailsight_collector.otlp_grpc import OtlpGrpc
+    from tailsight_collector.receive.otlp_grpc import OtlpGrpc
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +234,7 @@ class Collector:
 
     async def _serve_grpc(self) -> tuple[OtlpGrpc, str]:
         """Open the gRPC port: what serves it, and where; raises SettingsError where it cannot be bound."""
-        from tailsight_collector.otlp_grpc import OtlpGrpc
+        from tailsight_collector.receive.otlp_grpc import OtlpGrpc
 
         settings = self._settings
         otlp_grpc = OtlpGrpc(*self._intakes, access=self._access, max_connections=self._grpc_connections)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tailsight_collector.errors import SettingsError
-from tailsight_collector.exposure import refuse_open_doors
-from tailsight_collector.limits import HttpLimits
+from tailsight_collector.guard.exposure import refuse_open_doors
+from tailsight_collector.guard.tls import Tls
+from tailsight_collector.guard.tokens import Token
+from tailsight_collector.receive.limits import HttpLimits
 from tailsight_collector.retention import Retention
-from tailsight_collector.tls import Tls
-from tailsight_collector.tokens import Token
 from tailsight_storage import ChdbDsn, StoreDsn, parse_dsn
 
 DEFAULT_DATA = Path("tailsight-data")

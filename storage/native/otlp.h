@@ -8,7 +8,7 @@
 
 #include "reader.h"
 
-/* In the order of tailsight_rejection (sql/migrations/0007_views.sql) and REASONS (tailsight_collector/checks.py). */
+/* In the order of tailsight_rejection (sql/migrations/0007_views.sql) and REASONS (tailsight_collector/receive/checks.py). */
 enum Reason {
     STORED,
     TRACE_ID_LENGTH,

@@ -19,7 +19,7 @@ from tailsight_analysis import (
     delivery,
     senders_heard,
 )
-from tailsight_collector.records import encode_record
+from tailsight_collector.keep.records import encode_record
 
 S = 10**9
 BASE_NS = (time.time_ns() // S - 7200) * S

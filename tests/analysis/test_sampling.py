@@ -14,7 +14,7 @@ from tailsight_analysis import NotEnoughDataError, breakdown, tail, timeline, wh
 from tailsight_analysis.attributes import judge, judge_weighted
 from tailsight_analysis.sample import Picked
 from tailsight_analysis.significance import effective_counts
-from tailsight_collector.records import encode_record
+from tailsight_collector.keep.records import encode_record
 
 RATE = 0.05
 STAGES = ("preprocess", "queue", "compute")

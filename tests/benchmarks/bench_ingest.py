@@ -33,7 +33,7 @@ from testkit.otlp import request, span
 from testkit.processes import CollectorProcess
 
 from tailsight_collector.importer import StoreTarget, import_files
-from tailsight_collector.records import encode_record
+from tailsight_collector.keep.records import encode_record
 from tailsight_storage import open_store
 from tailsight_storage.store import Store
 

@@ -26,7 +26,7 @@ from bench_ingest import make_bodies
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from testkit.otlp import any_value
 
-from tailsight_collector.records import encode_record
+from tailsight_collector.keep.records import encode_record
 from tailsight_storage import ChdbDsn, Store, open_store
 from tailsight_storage.migrations import load_migrations
 

@@ -12,8 +12,8 @@ from tailsight_cli.guarding import OWN_TOKEN_ENV, own_tokens_from_environment
 from tailsight_cli.main import run
 from tailsight_cli.processes import Event
 from tailsight_cli.stack import Ports, Stack, dashboard_host
-from tailsight_collector.access import Access
-from tailsight_collector.tokens import digest_of, read_tokens
+from tailsight_collector.guard.access import Access
+from tailsight_collector.guard.tokens import digest_of, read_tokens
 
 
 @pytest.fixture

@@ -21,10 +21,19 @@ from google.rpc.status_pb2 import Status
 from testkit.otlp import request, span
 from testkit.processes import PROTOBUF, CollectorProcess, eventually
 
-from tailsight_collector import SettingsError, exposure
-from tailsight_collector.access import ANYBODY, LOOK_AGAIN_S, Access, Bucket
+from tailsight_collector import SettingsError
 from tailsight_collector.errors import ForbiddenError, RateLimitError, UnauthenticatedError
-from tailsight_collector.tokens import Token, add_token, digest_of, new_secret, parse_tokens, read_tokens, revoke_token
+from tailsight_collector.guard import exposure
+from tailsight_collector.guard.access import ANYBODY, LOOK_AGAIN_S, Access, Bucket
+from tailsight_collector.guard.tokens import (
+    Token,
+    add_token,
+    digest_of,
+    new_secret,
+    parse_tokens,
+    read_tokens,
+    revoke_token,
+)
 from tailsight_storage import QueryFailedError, open_store
 
 TRACES_METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"

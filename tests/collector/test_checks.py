@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from testkit.otlp import request, span
 
 from tailsight_collector import BadRequestError
-from tailsight_collector.checks import DAY_NS, MAX_UNFOLDED_BYTES, REASONS, YEAR_2000_NS, check, rejection
+from tailsight_collector.receive.checks import DAY_NS, MAX_UNFOLDED_BYTES, REASONS, YEAR_2000_NS, check, rejection
 
 RECEIVED_NS = 1_790_000_000 * 10**9
 IDS = st.one_of(st.binary(max_size=18), st.just(bytes(8)), st.just(bytes(16)), st.binary(min_size=8, max_size=8))

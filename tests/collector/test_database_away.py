@@ -14,8 +14,8 @@ from testkit.processes import CollectorProcess, eventually
 from testkit.unsteady import UnsteadyProxy
 
 from tailsight_collector import JournalFullError
-from tailsight_collector.line import Line
-from tailsight_collector.records import encode_record
+from tailsight_collector.keep.line import Line
+from tailsight_collector.keep.records import encode_record
 from tailsight_storage import open_store
 
 PATIENCE_S = 30
@@ -72,8 +72,8 @@ class Sender:
 
 @pytest.fixture
 def sender(tmp_path, proxy, monkeypatch):
-    monkeypatch.setattr("tailsight_collector.loader.FIRST_BACKOFF_S", 0.0)
-    monkeypatch.setattr("tailsight_collector.loader.LAST_BACKOFF_S", 0.01)
+    monkeypatch.setattr("tailsight_collector.keep.loader.FIRST_BACKOFF_S", 0.0)
+    monkeypatch.setattr("tailsight_collector.keep.loader.LAST_BACKOFF_S", 0.01)
     sender = Sender(tmp_path / "journal", proxy, max_bytes=4_000)
     yield sender
     proxy.set("pass")

@@ -5,8 +5,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from testkit.otlp import request, span
 
 from tailsight_collector import BadRequestError
-from tailsight_collector.checks import FEW_SPANS, LEAST_SPAN_BYTES, check, look
-from tailsight_collector.density import (
+from tailsight_collector.receive.checks import FEW_SPANS, LEAST_SPAN_BYTES, check, look
+from tailsight_collector.receive.density import (
     MAX_DECODED_BYTES,
     UNSUSPICIOUS_BYTES,
     check_json,

@@ -23,9 +23,9 @@ from testkit.mutations import (
 )
 
 from tailsight_collector import BadRequestError
-from tailsight_collector.density import decoded_bytes
-from tailsight_collector.records import encode_record, whole_records
-from tailsight_collector.signals import JSON, METRICS, PROTOBUF, TRACES
+from tailsight_collector.keep.records import encode_record, whole_records
+from tailsight_collector.receive.density import decoded_bytes
+from tailsight_collector.receive.signals import JSON, METRICS, PROTOBUF, TRACES
 
 SIGNALS = {"traces": TRACES, "metrics": METRICS}
 SEEDS = {

@@ -19,7 +19,7 @@ import zstandard
 from testkit.otlp import request, span
 from testkit.processes import PROTOBUF, CollectorProcess, eventually
 
-from tailsight_collector.records import encode_varint
+from tailsight_collector.keep.records import encode_varint
 
 MIB = 1024 * 1024
 PATIENCE_S = 30

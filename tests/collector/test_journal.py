@@ -6,8 +6,9 @@ import time
 import pytest
 
 from tailsight_collector import JournalError, JournalFullError
-from tailsight_collector.journal import Journal, Segment
-from tailsight_collector.records import encode_record
+from tailsight_collector.keep.journal import Journal
+from tailsight_collector.keep.records import encode_record
+from tailsight_collector.keep.segments import Segment
 
 PATIENCE_S = 10
 
@@ -134,7 +135,8 @@ def test_whole_records_behind_a_damaged_place_of_an_open_segment_are_kept(tmp_pa
 def test_every_new_name_is_synced_with_its_folder(tmp_path, monkeypatch):
     """A file that is synced and whose name is not may be gone after a power cut."""
     synced = []
-    monkeypatch.setattr("tailsight_collector.journal.sync_folder", synced.append)
+    for module in ("journal", "segments", "synced"):
+        monkeypatch.setattr(f"tailsight_collector.keep.{module}.sync_folder", synced.append)
     closed = Closed()
     folder = tmp_path / "a" / "b"
     journal = open_journal(folder, closed, segment_bytes=1)
@@ -151,8 +153,8 @@ def test_every_new_name_is_synced_with_its_folder(tmp_path, monkeypatch):
 
 
 def test_a_rename_whose_folder_cannot_be_synced_is_finished_later(tmp_path, monkeypatch):
-    monkeypatch.setattr("tailsight_collector.journal._CLOSE_AGAIN_S", 0.01)
-    from tailsight_collector import journal as module
+    monkeypatch.setattr("tailsight_collector.keep.journal._CLOSE_AGAIN_S", 0.01)
+    from tailsight_collector.keep import journal as module
 
     failures = [OSError(errno.EIO, os.strerror(errno.EIO))] * 2
     real = module.sync_folder
@@ -177,7 +179,7 @@ def test_a_rename_whose_folder_cannot_be_synced_is_finished_later(tmp_path, monk
 
 
 def test_the_limit_counts_right_when_segments_cannot_be_closed(tmp_path, monkeypatch):
-    monkeypatch.setattr("tailsight_collector.journal._CLOSE_AGAIN_S", 0.01)
+    monkeypatch.setattr("tailsight_collector.keep.journal._CLOSE_AGAIN_S", 0.01)
     closed = Closed()
     journal = open_journal(tmp_path, closed, segment_bytes=1)
     journal.start()
@@ -332,7 +334,7 @@ def test_a_closed_journal_takes_nothing(tmp_path):
 
 
 def test_a_segment_that_cannot_be_closed_is_closed_later(tmp_path, monkeypatch):
-    monkeypatch.setattr("tailsight_collector.journal._CLOSE_AGAIN_S", 0.01)
+    monkeypatch.setattr("tailsight_collector.keep.journal._CLOSE_AGAIN_S", 0.01)
     closed = Closed()
     journal = open_journal(tmp_path, closed, segment_bytes=1)
     failures = [OSError(errno.EIO, os.strerror(errno.EIO))] * 3
@@ -379,7 +381,7 @@ def test_records_beyond_a_segment_wait_for_the_next_one(tmp_path):
 
 
 def test_what_waits_for_the_disk_is_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr("tailsight_collector.journal.MAX_WAITING_BYTES", 5000)
+    monkeypatch.setattr("tailsight_collector.keep.journal.MAX_WAITING_BYTES", 5000)
     journal = open_journal(tmp_path)
     with journal._changed:
         journal.start()

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from testkit.otlp import any_value
 from testkit.processes import CollectorProcess
 
-from tailsight_collector.otlp_json import parse_traces
+from tailsight_collector.receive.otlp_json import parse_traces
 from tailsight_storage import decode_attributes, open_store
 
 JSON = {"Content-Type": "application/json"}

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailsight_collector import checkpoints
-from tailsight_collector.checkpoints import Checkpoint, CheckpointFile, boot_id
-from tailsight_collector.journal import Journal
-from tailsight_collector.keeper import CHECKPOINT_EVERY_S, SYNC_PATIENCE_S, Keeper
-from tailsight_collector.merges import Merges
-from tailsight_collector.parts import Part
-from tailsight_collector.records import encode_record
+from tailsight_collector.keep import checkpoints
+from tailsight_collector.keep.checkpoints import Checkpoint, CheckpointFile, boot_id
+from tailsight_collector.keep.journal import Journal
+from tailsight_collector.keep.keeper import CHECKPOINT_EVERY_S, SYNC_PATIENCE_S, Keeper
+from tailsight_collector.keep.merges import Merges
+from tailsight_collector.keep.parts import Part
+from tailsight_collector.keep.records import encode_record
 from tailsight_storage import StoreUnavailableError
 
 PATIENCE_S = 10
@@ -298,10 +298,10 @@ def test_merges_stop_while_the_disk_is_nearly_full(tmp_path, monkeypatch):
 
 def test_the_engine_stops_and_starts_its_merges(engine, monkeypatch, tmp_path):
     merges = Merges(engine, tmp_path)
-    monkeypatch.setattr("tailsight_collector.merges.LOW_SPACE_PART", 0.0001)
-    monkeypatch.setattr("tailsight_collector.merges.LOW_SPACE_BYTES", 1 << 62)
+    monkeypatch.setattr("tailsight_collector.keep.merges.LOW_SPACE_PART", 0.0001)
+    monkeypatch.setattr("tailsight_collector.keep.merges.LOW_SPACE_BYTES", 1 << 62)
     merges.look()
     assert merges.are_stopped
-    monkeypatch.setattr("tailsight_collector.merges.LOW_SPACE_BYTES", 1)
+    monkeypatch.setattr("tailsight_collector.keep.merges.LOW_SPACE_BYTES", 1)
     merges.look()
     assert not merges.are_stopped

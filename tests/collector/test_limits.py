@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from tailsight_collector import SettingsError
-from tailsight_collector.limits import HttpLimits, connections_for
+from tailsight_collector.receive.limits import HttpLimits, connections_for
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_as_many_files_as_may_be_are_opened():
     program = (
         "import resource\n"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, (256, {hard}))\n"
-        "from tailsight_collector.limits import raise_open_files_limit\n"
+        "from tailsight_collector.receive.limits import raise_open_files_limit\n"
         "print(raise_open_files_limit(), *resource.getrlimit(resource.RLIMIT_NOFILE))"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -2,10 +2,11 @@ import threading
 
 import pytest
 
-from tailsight_collector import quarantine
-from tailsight_collector.journal import Journal, Segment
-from tailsight_collector.loader import MEMORY_ATTEMPTS, Loader
-from tailsight_collector.records import encode_record
+from tailsight_collector.keep import quarantine
+from tailsight_collector.keep.journal import Journal
+from tailsight_collector.keep.loader import MEMORY_ATTEMPTS, Loader
+from tailsight_collector.keep.records import encode_record
+from tailsight_collector.keep.segments import Segment
 from tailsight_storage import DataRefusedError, StoreUnavailableError
 
 PATIENCE_S = 10
@@ -137,7 +138,7 @@ def test_a_record_that_needs_too_much_memory_is_tried_again_and_then_put_aside(t
 
 def test_a_segment_that_goes_in_parts_never_goes_as_a_whole_again(tmp_path, monkeypatch):
     """Memory comes back after the first part, then the collector is killed: the part is not stored once more."""
-    monkeypatch.setattr("tailsight_collector.loader.FIRST_BACKOFF_S", 0.001)
+    monkeypatch.setattr("tailsight_collector.keep.loader.FIRST_BACKOFF_S", 0.001)
     free = threading.Event()
     b = records("b")[0]
     store = FakeStore(lambda data: DataRefusedError("memory limit", 241) if b in data and not free.is_set() else None)
@@ -161,7 +162,7 @@ def test_a_segment_that_goes_in_parts_never_goes_as_a_whole_again(tmp_path, monk
 
 def test_memory_that_is_short_for_a_moment_takes_nothing_apart(tmp_path, monkeypatch):
     """The whole may be in the store already, without our knowing: its parts have other tokens."""
-    monkeypatch.setattr("tailsight_collector.loader.FIRST_BACKOFF_S", 0.001)
+    monkeypatch.setattr("tailsight_collector.keep.loader.FIRST_BACKOFF_S", 0.001)
     failures = [DataRefusedError("memory limit", 241) for _ in range(MEMORY_ATTEMPTS - 1)]
     store = FakeStore(lambda _: failures.pop() if failures else None)
     loader = run(tmp_path, store, records("a", "b"))
@@ -207,7 +208,7 @@ def test_quarantined_records_are_counted_after_a_restart(tmp_path):
 )
 def test_a_database_whose_disk_is_full_quarantines_nothing(tmp_path, monkeypatch, code, detail):
     """An empty request is taken even then, and writes nothing: it must not make the others look guilty."""
-    monkeypatch.setattr("tailsight_collector.loader.FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr("tailsight_collector.keep.loader.FIRST_BACKOFF_S", 0.01)
     is_full = threading.Event()
     is_full.set()
 
@@ -254,7 +255,7 @@ def test_a_record_that_cannot_be_put_aside_keeps_its_segment(tmp_path, monkeypat
     """The quarantine's disk is full: the segment waits, whole, and nothing of it is stored twice."""
     bad = records("bad")[0]
     store = FakeStore(lambda data: DataRefusedError("cannot parse", 33) if bad in data else None)
-    monkeypatch.setattr("tailsight_collector.loader.FIRST_BACKOFF_S", 0.01)
+    monkeypatch.setattr("tailsight_collector.keep.loader.FIRST_BACKOFF_S", 0.01)
     real = quarantine.write_synced
     fails = [OSError(28, "No space left on device")] * 2
 

@@ -8,7 +8,7 @@ import pytest
 from testkit.otlp import request, span
 from testkit.processes import CollectorProcess, eventually
 
-from tailsight_collector.logs import BURST, WINDOW_S, JsonFormatter, RateLimit, TextFormatter, masked
+from tailsight_collector.watch.logs import BURST, WINDOW_S, JsonFormatter, RateLimit, TextFormatter, masked
 
 
 class Clock:
@@ -117,7 +117,7 @@ def test_a_loaded_segment_is_told_with_its_bytes_and_its_time(tmp_path):
         collector.wait_until_loaded()
     lines = [json.loads(line) for line in collector.log if line.startswith("{")]
     [loaded] = [line for line in lines if "duration_s" in line]
-    assert loaded["logger"] == "tailsight_collector.loader"
+    assert loaded["logger"] == "tailsight_collector.keep.loader"
     assert loaded["segment"] in loaded["message"]
     assert loaded["bytes"] > len(body)
     assert 0 < loaded["duration_s"] < 30

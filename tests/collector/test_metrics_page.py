@@ -10,8 +10,8 @@ from testkit.metrics import metric, metrics_request, point
 from testkit.otlp import request, span
 from testkit.processes import PROTOBUF, CollectorProcess
 
-from tailsight_collector.durations import ACKNOWLEDGEMENT_BOUNDS_S, Durations, timed
-from tailsight_collector.metrics import COUNTER, HISTOGRAM, TABLE
+from tailsight_collector.watch.durations import ACKNOWLEDGEMENT_BOUNDS_S, Durations, timed
+from tailsight_collector.watch.metrics import COUNTER, HISTOGRAM, TABLE
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "operations.md"
 
@@ -154,7 +154,7 @@ def test_names_follow_prometheus_rules(described):
 
 @pytest.mark.parametrize("described", TABLE, ids=lambda described: described.name)
 def test_every_metric_is_documented(described):
-    """`python -m tailsight_collector.metrics` prints the table that belongs there."""
+    """`python -m tailsight_collector.watch.metrics` prints the table that belongs there."""
     assert described.documentation in DOCUMENTATION.read_text(encoding="utf-8")
 
 

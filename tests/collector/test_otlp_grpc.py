@@ -25,13 +25,13 @@ from testkit.metrics import metric, metrics_request, point
 from testkit.otlp import request, span
 from testkit.processes import CollectorProcess, eventually
 
-from tailsight_collector import in_flight, otlp_grpc
-from tailsight_collector.access import Access
 from tailsight_collector.errors import JournalError, JournalFullError
-from tailsight_collector.intake import Intake
-from tailsight_collector.otlp_grpc import OtlpGrpc
-from tailsight_collector.signals import TRACES
-from tailsight_collector.tokens import digest_of
+from tailsight_collector.guard.access import Access
+from tailsight_collector.guard.tokens import digest_of
+from tailsight_collector.receive import in_flight, otlp_grpc
+from tailsight_collector.receive.intake import Intake
+from tailsight_collector.receive.otlp_grpc import OtlpGrpc
+from tailsight_collector.receive.signals import TRACES
 from tailsight_storage import open_store
 
 MIB = 1024 * 1024

@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from testkit.otlp import request, span
 from testkit.processes import PROTOBUF
 
-from tailsight_collector.records import encode_varint
+from tailsight_collector.keep.records import encode_varint
 from tailsight_storage import decode_attributes, open_store
 
 JSON = {"Content-Type": "application/json"}

@@ -19,7 +19,7 @@ from testkit.metrics import metric, metrics_request, point
 from testkit.otlp import request, span
 from testkit.processes import PROTOBUF, CollectorProcess
 
-from tailsight_collector.records import encode_varint
+from tailsight_collector.keep.records import encode_varint
 from tailsight_storage import open_store
 
 JSON = {"Content-Type": "application/json"}

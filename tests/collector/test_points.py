@@ -2,8 +2,8 @@ import pytest
 from testkit.metrics import metric, metrics_request, point
 
 from tailsight_collector import BadRequestError
-from tailsight_collector.checks import DAY_NS, MAX_UNFOLDED_BYTES, YEAR_2000_NS
-from tailsight_collector.points import POINT_REASONS, check_points
+from tailsight_collector.receive.checks import DAY_NS, MAX_UNFOLDED_BYTES, YEAR_2000_NS
+from tailsight_collector.receive.points import POINT_REASONS, check_points
 
 RECEIVED_NS = 1_790_000_000 * 10**9
 

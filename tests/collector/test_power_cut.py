@@ -10,9 +10,9 @@ import pytest
 from testkit.loading import LoadingProcess
 from testkit.processes import CollectorProcess
 
-from tailsight_collector.checkpoints import CheckpointFile, checkpoint_files
-from tailsight_collector.parts import is_short, parts_in, roll_back
-from tailsight_collector.power_cut import kept_safe
+from tailsight_collector.keep.checkpoints import CheckpointFile, checkpoint_files
+from tailsight_collector.keep.parts import is_short, parts_in, roll_back
+from tailsight_collector.keep.power_cut import kept_safe
 from tailsight_storage import StoreInUseError, open_store
 
 TABLES = ("spans", "rejected_spans", "stage_latency_1m", "sender_batches", "hardware_samples")

@@ -8,10 +8,10 @@ from testkit.metrics import metric, metrics_request, point
 from testkit.otlp import request, span
 
 from tailsight_cli import main
-from tailsight_collector.journal import Journal
-from tailsight_collector.loader import Loader
-from tailsight_collector.quarantine import Quarantine
-from tailsight_collector.records import encode_record
+from tailsight_collector.keep.journal import Journal
+from tailsight_collector.keep.loader import Loader
+from tailsight_collector.keep.quarantine import Quarantine
+from tailsight_collector.keep.records import encode_record
 from tailsight_storage import DataRefusedError
 
 PATIENCE_S = 10
@@ -37,7 +37,7 @@ class Running:
     """A journal and a loader in a folder, as in a running collector."""
 
     def __init__(self, folder, store, monkeypatch):
-        monkeypatch.setattr("tailsight_collector.loader.LOOK_EVERY_S", 0.01)
+        monkeypatch.setattr("tailsight_collector.keep.loader.LOOK_EVERY_S", 0.01)
         self.journal = Journal(
             folder,
             segment_bytes=1,

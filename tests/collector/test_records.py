@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from testkit.otlp import request, span
 
-from tailsight_collector.records import (
+from tailsight_collector.keep.records import (
     TRAILER_BYTES,
     Piece,
     encode_record,
@@ -100,12 +100,12 @@ def test_a_cut_off_message_is_an_error():
 
 def test_trailers_in_a_strangers_bytes_do_not_make_the_search_endless(monkeypatch):
     """A torn record whose spans hold what looks like ends of records, and like lengths that reach to them."""
-    monkeypatch.setattr("tailsight_collector.records._SEARCHED_BYTES", 1000)
-    monkeypatch.setattr("tailsight_collector.records._CHECKED_BYTES", 100_000)
+    monkeypatch.setattr("tailsight_collector.keep.records._SEARCHED_BYTES", 1000)
+    monkeypatch.setattr("tailsight_collector.keep.records._CHECKED_BYTES", 100_000)
     looked_at: list[int] = []
     real = read_varint
     monkeypatch.setattr(
-        "tailsight_collector.records.read_varint", lambda view, at: looked_at.append(at) or real(view, at)
+        "tailsight_collector.keep.records.read_varint", lambda view, at: looked_at.append(at) or real(view, at)
     )
     trailers = encode_record(b"", 7)[1:] * 3000
     whole = encode_record(b"first", 1)

@@ -10,9 +10,9 @@ from testkit.processes import CollectorProcess
 from testkit.senders import Sidecar, apart
 
 from tailsight_collector.errors import JournalError
-from tailsight_collector.intake import Intake
-from tailsight_collector.repeats import Repeats
-from tailsight_collector.signals import PROTOBUF, TRACES
+from tailsight_collector.receive.intake import Intake
+from tailsight_collector.receive.repeats import Repeats
+from tailsight_collector.receive.signals import PROTOBUF, TRACES
 from tailsight_storage import decoder, open_store
 
 BATCH = "sender", 7

@@ -6,7 +6,7 @@ from testkit.otlp import request, span
 from testkit.processes import PROTOBUF, CollectorProcess, eventually
 
 from tailsight_collector import SettingsError
-from tailsight_collector.records import encode_record
+from tailsight_collector.keep.records import encode_record
 from tailsight_collector.retention import COLUMNS, Retention
 from tailsight_storage import QueryFailedError
 

@@ -7,9 +7,9 @@ from testkit.otlp import request, span
 from testkit.processes import CollectorProcess, eventually
 
 from tailsight_collector.errors import JournalError
-from tailsight_collector.journal import Journal
-from tailsight_collector.records import encode_record
-from tailsight_collector.routes import FILE, Routes
+from tailsight_collector.keep.journal import Journal
+from tailsight_collector.keep.records import encode_record
+from tailsight_collector.keep.routes import FILE, Routes
 from tailsight_storage import decoder, open_store
 
 
@@ -41,7 +41,7 @@ def test_the_way_is_kept_over_any_number_of_starts(tmp_path):
 def test_a_start_that_changes_nothing_writes_nothing(tmp_path, monkeypatch):
     """So it needs no room on the disk."""
     Routes(tmp_path, decodes_here=True, left_over=[])
-    monkeypatch.setattr("tailsight_collector.routes.os.fsync", lambda _: pytest.fail("nothing is to be written"))
+    monkeypatch.setattr("tailsight_collector.keep.routes.os.fsync", lambda _: pytest.fail("nothing is to be written"))
     assert Routes(tmp_path, decodes_here=True, left_over=["a"]).is_decoded_here("a")
     assert (tmp_path / FILE).exists()
 

@@ -9,7 +9,7 @@ from testkit.otlp import request, span
 from testkit.ports import BOTH, READER, SENDER, as_caller, write_tokens
 from testkit.processes import CollectorProcess, eventually
 
-from tailsight_collector.records import encode_record
+from tailsight_collector.keep.records import encode_record
 from tailsight_storage import (
     DataRefusedError,
     QueryFailedError,

@@ -14,8 +14,9 @@ from testkit.otlp import request, span
 from testkit.ports import BOTH, READER, PortHere, as_caller, write_tokens
 from testkit.processes import CollectorProcess, eventually
 
-from tailsight_collector import in_flight, sql_readers
-from tailsight_collector.records import encode_record
+from tailsight_collector.keep.records import encode_record
+from tailsight_collector.query import sql_readers
+from tailsight_collector.receive import in_flight
 from tailsight_storage import open_store
 
 ENDLESS = "SELECT count() FROM numbers(1000000000000000) WHERE sipHash64(number, {number}) = 1"

@@ -13,7 +13,7 @@ from testkit.otlp import request, span
 from testkit.processes import CollectorProcess
 
 from tailsight_analysis import connect
-from tailsight_collector.checkpoints import checkpoint_files
+from tailsight_collector.keep.checkpoints import checkpoint_files
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "back-up.sh"
 pytestmark = pytest.mark.skipif(shutil.which("flock") is None, reason="needs flock of util-linux")

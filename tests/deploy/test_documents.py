@@ -17,9 +17,9 @@ from deploy.words import (
     variables_of_the_code,
 )
 
-from tailsight_collector.limits import HttpLimits
-from tailsight_collector.metrics import TABLE
+from tailsight_collector.receive.limits import HttpLimits
 from tailsight_collector.settings import DEFAULT_DATA, DEFAULT_MAX_REQUEST_BYTES, DEFAULT_SEGMENT_BYTES
+from tailsight_collector.watch.metrics import TABLE
 
 OPERATIONS = ROOT / "docs" / "operations.md"
 DOCUMENTS = [OPERATIONS, ROOT / "docs" / "collector.md", DEPLOY / "README.md", ROOT / "README.md"]

@@ -11,8 +11,8 @@ import pytest
 from testkit.otlp import request, span
 from testkit.processes import CollectorProcess, eventually
 
-from tailsight_collector.line import Line
-from tailsight_collector.records import encode_record
+from tailsight_collector.keep.line import Line
+from tailsight_collector.keep.records import encode_record
 from tailsight_storage import open_store
 
 MIB = 1024 * 1024

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 with atheris.instrument_imports(include=["tailsight_collector", "json"]):
     from tailsight_collector import BadRequestError
-    from tailsight_collector.signals import JSON, METRICS, PROTOBUF, TRACES
+    from tailsight_collector.receive.signals import JSON, METRICS, PROTOBUF, TRACES
 
 from testkit.mutations import metrics_document, metrics_seed, traces_document, traces_seed
 

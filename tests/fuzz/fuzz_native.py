@@ -99,7 +99,7 @@ def mutated(body: bytes, corpus: list[bytes], dice: random.Random) -> bytes:
 
 def fuzz(native: Any, seconds: float, seed: int) -> None:
     """Run for a while, and say how much was tried."""
-    from tailsight_collector.records import encode_record
+    from tailsight_collector.keep.records import encode_record
 
     dice = random.Random(seed)
     corpus = seeds()

@@ -18,10 +18,10 @@ from testkit.otlp import any_value, request, span
 from testkit.otlp_strategies import NOW_NS, REQUESTS
 from testkit.senders import Sidecar, apart
 
-from tailsight_collector.checks import REASONS, check, look
 from tailsight_collector.errors import BadRequestError
-from tailsight_collector.loader import HARMLESS
-from tailsight_collector.records import encode_record
+from tailsight_collector.keep.loader import HARMLESS
+from tailsight_collector.keep.records import encode_record
+from tailsight_collector.receive.checks import REASONS, check, look
 from tailsight_storage import DataRefusedError, StorageError, decoder
 from tailsight_storage.store import MEMORY_LIMIT_CODE, Store
 

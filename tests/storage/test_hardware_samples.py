@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from testkit.metrics import metric, metrics_request, point
 
-from tailsight_collector.checks import DAY_NS, YEAR_2000_NS
-from tailsight_collector.points import DEVICE_PREFIXES, check_points
-from tailsight_collector.records import encode_record
+from tailsight_collector.keep.records import encode_record
+from tailsight_collector.receive.checks import DAY_NS, YEAR_2000_NS
+from tailsight_collector.receive.points import DEVICE_PREFIXES, check_points
 from tailsight_storage import DataRefusedError
 
 RECEIVED_NS = time.time_ns()

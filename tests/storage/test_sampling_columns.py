@@ -10,7 +10,7 @@ import pytest
 from testkit.otlp import request, span
 from testkit.processes import eventually
 
-from tailsight_collector.records import encode_record
+from tailsight_collector.keep.records import encode_record
 from tailsight_storage import Store, migrations
 from tailsight_storage.dsn import ChdbDsn
 

@@ -6,7 +6,7 @@ import pytest
 from testkit.otlp import any_value, request, span
 from testkit.senders import Sidecar, apart
 
-from tailsight_collector.records import encode_record
+from tailsight_collector.keep.records import encode_record
 
 DAY_NS = 86_400 * 10**9
 

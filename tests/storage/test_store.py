@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from testkit.otlp import request, span, span_id, trace_id
 
-from tailsight_collector.checks import rejection
-from tailsight_collector.records import encode_record
+from tailsight_collector.keep.records import encode_record
+from tailsight_collector.receive.checks import rejection
 from tailsight_storage import DataRefusedError, QueryFailedError, decode_attributes, load_query
 from tailsight_storage.migrations import load_migrations, migrate
 

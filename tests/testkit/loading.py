@@ -120,9 +120,9 @@ class LoadingProcess:
 
 def main() -> None:
     """Serve one LoadingProcess."""
-    from tailsight_collector import checkpoints, keeper, loader, power_cut
-    from tailsight_collector.line import METRICS_TABLES, TRACES_TABLES, Line
-    from tailsight_collector.records import encode_record
+    from tailsight_collector.keep import checkpoints, keeper, loader, power_cut
+    from tailsight_collector.keep.line import METRICS_TABLES, TRACES_TABLES, Line
+    from tailsight_collector.keep.records import encode_record
     from tailsight_storage import open_store
     from testkit.metrics import metric, metrics_request, point
     from testkit.otlp import span

@@ -8,7 +8,7 @@ import random
 import time
 from typing import Any
 
-from tailsight_collector.records import encode_varint, read_varint
+from tailsight_collector.keep.records import encode_varint, read_varint
 from testkit.metrics import metric, metrics_request, point
 from testkit.otlp import request, span
 

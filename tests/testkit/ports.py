@@ -13,9 +13,9 @@ from typing import Any, Self
 import uvicorn
 import uvloop
 
-from tailsight_collector.access import Access
-from tailsight_collector.sql_port import SqlPort
-from tailsight_collector.tokens import INGEST, READ, Token, add_token, digest_of
+from tailsight_collector.guard.access import Access
+from tailsight_collector.guard.tokens import INGEST, READ, Token, add_token, digest_of
+from tailsight_collector.query.sql_port import SqlPort
 from tailsight_storage import ChdbDsn, Store
 
 SENDER, READER, BOTH = "ts_of-another-collector", "ts_of-a-dashboard", "ts_of-both"

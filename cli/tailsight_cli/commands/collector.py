@@ -12,11 +12,11 @@ from tailsight_cli.guarding import access_options, own_tokens_from_environment, 
 from tailsight_cli.processes.lifeline import end_this_process, lifeline_option, say, when_stdin_closes
 from tailsight_collector import Addresses, CollectorSettings, Tls, run
 from tailsight_collector import settings as defaults
-from tailsight_collector.limits import HttpLimits
-from tailsight_collector.logs import FORMATS as LOG_FORMATS
-from tailsight_collector.logs import configure_logging
+from tailsight_collector.receive.limits import HttpLimits
 from tailsight_collector.retention import COLUMNS as RETAINED_TABLES
 from tailsight_collector.retention import Retention
+from tailsight_collector.watch.logs import FORMATS as LOG_FORMATS
+from tailsight_collector.watch.logs import configure_logging
 from tailsight_storage import STORE_ENV, ServerDsn, parse_dsn
 
 EPILOG = """\b

@@ -14,9 +14,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from tailsight_cli._collecting import collector_errors
 from tailsight_cli._errors import UNREADABLE, CommandError
 from tailsight_cli.guarding import headers_from_environment
-from tailsight_collector.checks import REASONS
 from tailsight_collector.importer import CollectorTarget, Imported, StoreTarget, import_files
-from tailsight_collector.power_cut import kept_safe
+from tailsight_collector.keep.power_cut import kept_safe
+from tailsight_collector.receive.checks import REASONS
 from tailsight_storage import ChdbDsn, StoreDsn, open_store, parse_dsn
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:4318"

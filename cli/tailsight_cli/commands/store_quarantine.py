@@ -15,7 +15,7 @@ from tailsight_cli._errors import UNREADABLE, CommandError, missing_extra
 from tailsight_cli.render import console
 
 if TYPE_CHECKING:
-    from tailsight_collector.quarantine import Quarantine, Quarantined
+    from tailsight_collector.keep.quarantine import Quarantine, Quarantined
 
 _DEFAULT_DATA = "tailsight-data"  # as the collector's
 _METRICS = "metrics"
@@ -153,7 +153,7 @@ def drop(names: tuple[str, ...], all_of_them: bool, data: Path, as_json: bool, y
 def _everything(data: Path) -> list[_Entry]:
     """Everything in the quarantines of a data folder."""
     try:
-        from tailsight_collector.quarantine import Quarantine
+        from tailsight_collector.keep.quarantine import Quarantine
     except ModuleNotFoundError as error:
         raise missing_extra("store quarantine", "collector", error.name) from error
     journal = data / "journal"
@@ -196,7 +196,7 @@ def _plain(each: _Entry) -> dict[str, Any]:
 
 
 def _described(each: _Entry) -> dict[str, Any]:
-    from tailsight_collector.quarantine_view import content_of
+    from tailsight_collector.keep.quarantine_view import content_of
 
     is_metrics = each.signal == _METRICS
     try:

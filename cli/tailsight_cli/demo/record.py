@@ -16,7 +16,7 @@ from pathlib import Path
 import zstandard
 
 from tailsight_cli.demo.pipeline import DEFAULT_REQUESTS, Progress, run_pipeline
-from tailsight_collector.records import encode_varint
+from tailsight_collector.keep.records import encode_varint
 
 ZSTD_LEVEL = 19
 

@@ -1,7 +1,7 @@
 -- The targets come first, this chain last: otlp_traces_in → span_arrivals → spans → stage_latency_1m, and
 -- span_arrivals → rejected_spans.
 
--- Why can a span not be stored? The collector gives its clients the same answer (tailsight_collector/checks.py), and a
+-- Why can a span not be stored? The collector gives its clients the same answer (tailsight_collector/receive/checks.py), and a
 -- test holds the two together. A day ahead is measured from arrival.
 CREATE OR REPLACE FUNCTION tailsight_rejection AS (trace_id, span_id, parent_span_id, start_ns, end_ns, received_ns) -> multiIf(
     length(trace_id) != 16, 'trace_id_length',

@@ -51,7 +51,7 @@ CREATE TABLE IF NOT EXISTS otlp_metrics_in
 ENGINE = Null;
 
 -- Which metrics are about a device or a host, and not about requests? Those of OpenTelemetry's semantic conventions,
--- NVIDIA's DCGM exporter, and Triton's own about its GPUs. The collector asks the same (tailsight_collector/points.py).
+-- NVIDIA's DCGM exporter, and Triton's own about its GPUs. The collector asks the same (tailsight_collector/receive/points.py).
 CREATE OR REPLACE FUNCTION tailsight_is_device_metric AS (name) ->
     match(name, '^((hw|system|process|container|gpu|nvidia)[.]|gpu_|nvidia_|DCGM_|nv_gpu_|nv_cpu_|nv_energy_)');
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tailsight_collector.errors import ForbiddenError, RateLimitError, SettingsError, UnauthenticatedError
-from tailsight_collector.tokens import SCOPES, Token, digest_of, read_tokens
+from tailsight_collector.guard.tokens import SCOPES, Token, digest_of, read_tokens
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from tailsight_collector.limits import HttpLimits
+from tailsight_collector.receive.limits import HttpLimits
 
 log = logging.getLogger(__name__)
 

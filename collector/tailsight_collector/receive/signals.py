@@ -21,12 +21,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from tailsight_collector.checks import check, look
-from tailsight_collector.density import UNSUSPICIOUS_BYTES, check_json, check_protobuf
 from tailsight_collector.errors import BadRequestError
-from tailsight_collector.otlp_json import parse_traces
-from tailsight_collector.otlp_json_metrics import parse_metrics
-from tailsight_collector.points import check_points
+from tailsight_collector.receive.checks import check, look
+from tailsight_collector.receive.density import UNSUSPICIOUS_BYTES, check_json, check_protobuf
+from tailsight_collector.receive.otlp_json import parse_traces
+from tailsight_collector.receive.otlp_json_metrics import parse_metrics
+from tailsight_collector.receive.points import check_points
 from tailsight_storage import Batch
 
 PROTOBUF = "application/x-protobuf"

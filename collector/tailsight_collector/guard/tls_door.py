@@ -14,7 +14,7 @@ import socket
 import ssl
 from typing import Any
 
-from tailsight_collector.http_guard import GuardedProtocol, HttpGuard
+from tailsight_collector.receive.http_guard import GuardedProtocol, HttpGuard
 
 
 class TlsDoor(asyncio.Protocol):

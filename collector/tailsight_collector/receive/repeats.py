@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from tailsight_collector.checks import batch_in
-from tailsight_collector.records import request_in, whole_records
+from tailsight_collector.keep.records import request_in, whole_records
+from tailsight_collector.receive.checks import batch_in
 from tailsight_storage import Batch, Store, load_query
 
 # At 600 batches a second, as one collector can take, that is the last five minutes; usually it is hours.

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tailsight_collector.errors import JournalError
-from tailsight_collector.journal import sync_folder
+from tailsight_collector.keep.synced import sync_folder
 
 FILE = "route.json"
 _HERE, _DATABASE = "here", "database"

@@ -26,7 +26,6 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc  # type: ignore[import-untyped]
 
-from tailsight_collector.access import Access, Caller
 from tailsight_collector.errors import (
     AccessError,
     BadRequestError,
@@ -35,11 +34,12 @@ from tailsight_collector.errors import (
     JournalFullError,
     RateLimitError,
 )
-from tailsight_collector.in_flight import Held, InFlight
-from tailsight_collector.intake import Intake
-from tailsight_collector.packing import PACKED_WEIGHT, unpack
-from tailsight_collector.signals import PROTOBUF, Signal
-from tailsight_collector.tokens import INGEST
+from tailsight_collector.guard.access import Access, Caller
+from tailsight_collector.guard.tokens import INGEST
+from tailsight_collector.receive.in_flight import Held, InFlight
+from tailsight_collector.receive.intake import Intake
+from tailsight_collector.receive.packing import PACKED_WEIGHT, unpack
+from tailsight_collector.receive.signals import PROTOBUF, Signal
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tailsight_collector.access import Access, Caller
 from tailsight_collector.errors import (
     AccessError,
     BadRequestError,
@@ -27,12 +26,13 @@ from tailsight_collector.errors import (
     JournalFullError,
     UnauthenticatedError,
 )
-from tailsight_collector.guarded import Guarded, caller_of
-from tailsight_collector.in_flight import Held, InFlight
-from tailsight_collector.intake import Intake
-from tailsight_collector.packing import PACKED_WEIGHT, PLAIN, unpack
-from tailsight_collector.signals import JSON, PROTOBUF
-from tailsight_collector.tokens import INGEST, READ
+from tailsight_collector.guard.access import Access, Caller
+from tailsight_collector.guard.guarded import Guarded, caller_of
+from tailsight_collector.guard.tokens import INGEST, READ
+from tailsight_collector.receive.in_flight import Held, InFlight
+from tailsight_collector.receive.intake import Intake
+from tailsight_collector.receive.packing import PACKED_WEIGHT, PLAIN, unpack
+from tailsight_collector.receive.signals import JSON, PROTOBUF
 
 RETRY_AFTER_S = 5
 PROTOCOL = "http"

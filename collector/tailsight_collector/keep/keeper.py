@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from tailsight_collector.checkpoints import Checkpoint, CheckpointFile, boot_id
-from tailsight_collector.journal import Journal, Segment
+from tailsight_collector.keep.checkpoints import Checkpoint, CheckpointFile, boot_id
+from tailsight_collector.keep.journal import Journal
+from tailsight_collector.keep.segments import Segment
 from tailsight_storage import StorageError
 
 log = logging.getLogger(__name__)

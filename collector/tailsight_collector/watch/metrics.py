@@ -15,13 +15,13 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 
-from tailsight_collector.durations import Durations
-from tailsight_collector.http_guard import HttpGuard
-from tailsight_collector.in_flight import InFlight
-from tailsight_collector.intake import Intake
-from tailsight_collector.line import Line
-from tailsight_collector.logs import RateLimit
-from tailsight_collector.sql_watch import SqlWatch
+from tailsight_collector.keep.line import Line
+from tailsight_collector.query.sql_watch import SqlWatch
+from tailsight_collector.receive.http_guard import HttpGuard
+from tailsight_collector.receive.in_flight import InFlight
+from tailsight_collector.receive.intake import Intake
+from tailsight_collector.watch.durations import Durations
+from tailsight_collector.watch.logs import RateLimit
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 

@@ -10,7 +10,7 @@ from typing import Any
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric, NumberDataPoint
 
-from tailsight_collector.json_fields import (
+from tailsight_collector.receive.json_fields import (
     attributes_of,
     child,
     double,

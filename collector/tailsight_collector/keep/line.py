@@ -6,10 +6,11 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tailsight_collector.journal import Journal, Segment
-from tailsight_collector.keeper import DeleteAtOnce, Keeping
-from tailsight_collector.loader import Insert, Loader, LoaderState
-from tailsight_collector.power_cut import keeper_of
+from tailsight_collector.keep.journal import Journal
+from tailsight_collector.keep.keeper import DeleteAtOnce, Keeping
+from tailsight_collector.keep.loader import Insert, Loader, LoaderState
+from tailsight_collector.keep.power_cut import keeper_of
+from tailsight_collector.keep.segments import Segment
 from tailsight_storage import ChdbDsn, Store
 
 # Every table that loading a signal fills, through whatever views: a checkpoint lists them together (power_cut.py).

@@ -7,7 +7,7 @@ from typing import Any
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from tailsight_collector.json_fields import (
+from tailsight_collector.receive.json_fields import (
     attributes_of,
     child,
     fill_resource,

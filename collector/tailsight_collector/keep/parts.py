@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tailsight_collector.journal import sync_folder, write_synced
+from tailsight_collector.keep.synced import sync_folder, write_synced
 
 log = logging.getLogger(__name__)
 

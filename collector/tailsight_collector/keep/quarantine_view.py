@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tailsight_collector.records import TRAILER_BYTES, split_messages
+from tailsight_collector.keep.records import TRAILER_BYTES, split_messages
 
 _SHOWN = 5
 

@@ -13,8 +13,8 @@ from email.parser import BytesHeaderParser
 from starlette.requests import Request
 
 from tailsight_collector.errors import RefusedQueryError
-from tailsight_collector.in_flight import Held
-from tailsight_collector.sql_guard import check_format
+from tailsight_collector.query.sql_guard import check_format
+from tailsight_collector.receive.in_flight import Held
 
 MAX_BODY_BYTES = 1024 * 1024
 # A statement of this size is taken always; what is longer shares room with all others that arrive.

@@ -16,10 +16,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tailsight_collector.journal import Journal, Segment, write_synced
-from tailsight_collector.keeper import DeleteAtOnce, Keeping
-from tailsight_collector.quarantine import Quarantine
-from tailsight_collector.records import Piece, encode_record, pieces, whole_records
+from tailsight_collector.keep.journal import Journal
+from tailsight_collector.keep.keeper import DeleteAtOnce, Keeping
+from tailsight_collector.keep.quarantine import Quarantine
+from tailsight_collector.keep.records import Piece, encode_record, pieces, whole_records
+from tailsight_collector.keep.segments import Segment
+from tailsight_collector.keep.synced import write_synced
 from tailsight_storage import DataRefusedError, StorageError
 from tailsight_storage.store import MEMORY_LIMIT_CODE
 

@@ -20,12 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from tailsight_collector.checkpoints import FOLDER, Checkpoint, CheckpointFile, boot_id, checkpoint_files
 from tailsight_collector.errors import JournalError
-from tailsight_collector.journal import Journal
-from tailsight_collector.keeper import DamagedPartError, Keeper
-from tailsight_collector.merges import Merges
-from tailsight_collector.parts import forget_missing_blocks, is_short, parts_in, roll_back
+from tailsight_collector.keep.checkpoints import FOLDER, Checkpoint, CheckpointFile, boot_id, checkpoint_files
+from tailsight_collector.keep.journal import Journal
+from tailsight_collector.keep.keeper import DamagedPartError, Keeper
+from tailsight_collector.keep.merges import Merges
+from tailsight_collector.keep.parts import forget_missing_blocks, is_short, parts_in, roll_back
 from tailsight_storage import ChdbDsn, StorageError, Store
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tailsight_collector.errors import CollectorError
-from tailsight_collector.journal import Journal, Segment, make_folder, sync_folder, write_synced
+from tailsight_collector.keep.journal import Journal
+from tailsight_collector.keep.segments import Segment
+from tailsight_collector.keep.synced import make_folder, sync_folder, write_synced
 
 log = logging.getLogger(__name__)
 

@@ -19,48 +19,29 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import secrets
 import threading
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 from tailsight_collector.errors import JournalError, JournalFullError
-from tailsight_collector.records import pieces
+from tailsight_collector.keep.segments import (
+    CLOSED_SUFFIX,
+    OPEN_SUFFIX,
+    PARTS_SUFFIX,
+    OpenSegment,
+    Segment,
+    left_over,
+    recover,
+)
+from tailsight_collector.keep.synced import make_folder, sync_folder
 
 log = logging.getLogger(__name__)
 
-OPEN_SUFFIX = ".open"
-CLOSED_SUFFIX = ".otlp"
-PARTS_SUFFIX = ".parts"
 # What waits for the disk lies in memory: beyond this, clients are told to come again.
 MAX_WAITING_BYTES = 128 * 1024 * 1024
 _CLOSE_AGAIN_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A closed segment. `token` is its name without suffix: the database's deduplication token.
-
-    `born_s` is when its first record came, by the monotonic clock.
-    """
-
-    path: Path
-    size_bytes: int = 0
-    born_s: float = field(default_factory=time.monotonic)
-
-    @property
-    def token(self) -> str:
-        """Unique among all segments of all collectors: a time and random bits."""
-        return self.path.stem
-
-    @property
-    def parts_mark(self) -> Path:
-        """The file that says: this segment is loaded in parts, whose tokens are not the whole's."""
-        return self.path.with_suffix(PARTS_SUFFIX)
 
 
 @dataclass(slots=True)
@@ -97,8 +78,8 @@ class Journal:
         self._stored_bytes = 0  # closed segments that are not loaded, and the open one
         self._kept_bytes = 0  # segments that are loaded, and kept until the database's parts are safe
         self._stopping = False
-        self._file: _OpenSegment | None = None
-        self._unclosed: list[_OpenSegment] = []  # finishing them failed; it is tried again
+        self._file: OpenSegment | None = None
+        self._unclosed: list[OpenSegment] = []  # finishing them failed; it is tried again
         self.failure = ""
         self._thread = threading.Thread(target=self._write_loop, name="tailsight-journal", daemon=True)
         self._lock_fd = -1
@@ -113,8 +94,8 @@ class Journal:
             self._lock_fd = os.open(self.folder / "lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for path in sorted(self.folder.glob(f"*{OPEN_SUFFIX}")):
-                _recover(path)
-            segments = [_left_over(path) for path in sorted(self.folder.glob(f"*{CLOSED_SUFFIX}"))]
+                recover(path)
+            segments = [left_over(path) for path in sorted(self.folder.glob(f"*{CLOSED_SUFFIX}"))]
             for mark in {*self.folder.glob(f"*{PARTS_SUFFIX}")} - {segment.parts_mark for segment in segments}:
                 mark.unlink()
             self._stored_bytes = sum(segment.size_bytes for segment in segments)
@@ -253,7 +234,7 @@ class Journal:
             self._finish(file)
         return not stopping
 
-    def _is_due(self, file: _OpenSegment) -> bool:
+    def _is_due(self, file: OpenSegment) -> bool:
         """Whether a segment is closed: once it is large enough, or old enough and would be loaded at once.
 
         While another is being loaded it may as well grow: one large insert costs the database less than two.
@@ -284,7 +265,7 @@ class Journal:
     def _write(self, batch: list[_Pending]) -> None:
         try:
             if self._file is None:
-                self._file = _OpenSegment.create(self.folder)
+                self._file = OpenSegment.create(self.folder)
             written = self._file.append(b"".join(pending.record for pending in batch))
         except Exception as error:
             log.error("journal %s: %s; clients are told to try again", self.folder, error)
@@ -305,7 +286,7 @@ class Journal:
         self._unclosed.append(file)
         self._finish(file)
 
-    def _finish(self, file: _OpenSegment) -> None:
+    def _finish(self, file: OpenSegment) -> None:
         try:
             segment = file.finish()
         except OSError as error:
@@ -314,110 +295,3 @@ class Journal:
         self._unclosed.remove(file)
         if segment:
             self._on_closed(segment)
-
-
-class _OpenSegment:
-    """The file that is being written. `size` counts synced bytes only."""
-
-    def __init__(self, path: Path, fd: int) -> None:
-        self.path = path
-        self.size = 0
-        self.born_s = time.monotonic()
-        self._fd = fd
-
-    @classmethod
-    def create(cls, folder: Path) -> _OpenSegment:
-        now_ns = time.time_ns()
-        stamp = datetime.fromtimestamp(now_ns // 10**9, UTC).strftime("%Y%m%dT%H%M%S")
-        path = folder / f"{stamp}.{now_ns % 10**9:09}-{secrets.token_hex(4)}{OPEN_SUFFIX}"
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            sync_folder(folder)  # the name itself must survive a power cut
-        except OSError:
-            os.close(fd)
-            raise
-        return cls(path, fd)
-
-    def age_left_s(self, age_s: float) -> float:
-        return self.born_s + age_s - time.monotonic()
-
-    def append(self, data: bytes) -> int:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
-        os.fdatasync(self._fd)
-        self.size += len(data)
-        return len(data)
-
-    def finish(self) -> Segment | None:
-        """Cut off what was never acknowledged, and give the file its closed name; may be called again if it fails."""
-        if self._fd >= 0:
-            os.ftruncate(self._fd, self.size)
-            os.fsync(self._fd)  # so that no recovery finds what a client was told to send again
-            os.close(self._fd)
-            self._fd = -1
-        closed = self.path.with_suffix(CLOSED_SUFFIX)
-        if not self.size:
-            self.path.unlink(missing_ok=True)
-        elif self.path.exists():  # or else only the folder was not synced, the time before
-            self.path.rename(closed)
-        sync_folder(self.path.parent)
-        return Segment(closed, self.size, self.born_s) if self.size else None
-
-
-def _recover(path: Path) -> None:
-    """Keep the whole records of a segment that a crash left open; the torn one behind them was never acknowledged.
-
-    Whole records behind a damaged place are kept with it: the loader puts the damaged bytes aside.
-    """
-    data = path.read_bytes()
-    end = max((piece.end for piece in pieces(data) if piece.is_whole), default=0)
-    if end < len(data):
-        log.warning("journal segment %s: cut off %d bytes of an unfinished write", path.name, len(data) - end)
-    if not end:
-        path.unlink()
-        sync_folder(path.parent)
-        return
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.ftruncate(fd, end)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    path.rename(path.with_suffix(CLOSED_SUFFIX))
-    sync_folder(path.parent)
-
-
-def _left_over(path: Path) -> Segment:
-    """Make a segment of a file of before; how old it is only the wall clock knows, which may have been set since."""
-    status = path.stat()
-    return Segment(path, status.st_size, time.monotonic() - max(0.0, time.time() - status.st_mtime))
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, so that their names survive a power cut."""
-    if folder.is_dir():
-        return
-    make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    sync_folder(folder.parent)
-
-
-def write_synced(path: Path, data: bytes) -> None:
-    """Write a file as a whole: after a power cut it is as before, or as it should be."""
-    unfinished = path.with_name(f"{path.name}.tmp")
-    with unfinished.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.rename(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

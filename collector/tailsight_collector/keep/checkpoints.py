@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tailsight_collector.journal import make_folder, sync_folder
+from tailsight_collector.keep.synced import make_folder, sync_folder
 
 FOLDER = "checkpoints"
 BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")

@@ -14,11 +14,11 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from tailsight_collector.durations import ACKNOWLEDGEMENT_BOUNDS_S, Durations
-from tailsight_collector.journal import Journal
-from tailsight_collector.records import encode_record
-from tailsight_collector.repeats import Repeats
-from tailsight_collector.signals import Signal
+from tailsight_collector.keep.journal import Journal
+from tailsight_collector.keep.records import encode_record
+from tailsight_collector.receive.repeats import Repeats
+from tailsight_collector.receive.signals import Signal
+from tailsight_collector.watch.durations import ACKNOWLEDGEMENT_BOUNDS_S, Durations
 
 T = TypeVar("T")
 

@@ -22,7 +22,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from tailsight_collector.access import Access, Caller
 from tailsight_collector.errors import (
     AccessError,
     BusyError,
@@ -30,14 +29,15 @@ from tailsight_collector.errors import (
     RefusedQueryError,
     UnauthenticatedError,
 )
-from tailsight_collector.guarded import Guarded, caller_of
-from tailsight_collector.in_flight import InFlight
-from tailsight_collector.sql_greetings import go_hello, with_insert_settings
-from tailsight_collector.sql_guard import EngineFunction, SqlGuard
-from tailsight_collector.sql_ingest import Insertion, SqlIngest, is_insert
-from tailsight_collector.sql_readers import PATIENCE_S, TOO_MANY_QUERIES, Readers
-from tailsight_collector.sql_request import MAX_BODY_BYTES, ReadQuery, check_address, read_query, settings_in
-from tailsight_collector.tokens import INGEST, READ
+from tailsight_collector.guard.access import Access, Caller
+from tailsight_collector.guard.guarded import Guarded, caller_of
+from tailsight_collector.guard.tokens import INGEST, READ
+from tailsight_collector.query.sql_greetings import go_hello, with_insert_settings
+from tailsight_collector.query.sql_guard import EngineFunction, SqlGuard
+from tailsight_collector.query.sql_ingest import Insertion, SqlIngest, is_insert
+from tailsight_collector.query.sql_readers import PATIENCE_S, TOO_MANY_QUERIES, Readers
+from tailsight_collector.query.sql_request import MAX_BODY_BYTES, ReadQuery, check_address, read_query, settings_in
+from tailsight_collector.receive.in_flight import InFlight
 from tailsight_storage import ChdbDsn, EmbeddedReader, QueryFailedError, StorageError, Store, load_query
 
 # ClickHouse's own codes: for what is refused here, for a client that left, and for a store that cannot work now.

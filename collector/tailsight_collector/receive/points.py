@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import NumberDataPoint
 
-from tailsight_collector.checks import DAY_NS, MAX_UNFOLDED_BYTES, YEAR_2000_NS
 from tailsight_collector.errors import BadRequestError
+from tailsight_collector.receive.checks import DAY_NS, MAX_UNFOLDED_BYTES, YEAR_2000_NS
 
 # What a device's or a host's metric begins with; as in tailsight_is_device_metric.
 DEVICE_PREFIXES = (

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tailsight_collector.access import NOBODY, Access, Caller
 from tailsight_collector.errors import AccessError, RateLimitError, UnauthenticatedError
+from tailsight_collector.guard.access import NOBODY, Access, Caller
 
 _CALLER = "tailsight.caller"
 # A refused body up to this size is thrown away as it comes: a client that is cut off while it sends never reads why.

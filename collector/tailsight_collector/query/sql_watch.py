@@ -7,7 +7,7 @@ from collections import Counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tailsight_collector.durations import QUERY_BOUNDS_S, Durations
+from tailsight_collector.watch.durations import QUERY_BOUNDS_S, Durations
 
 _CODE_HEADER = b"x-clickhouse-exception-code"
 _PING = "/ping"

@@ -1,0 +1,1 @@
+"""The ClickHouse HTTP interface of the embedded store: who may ask what, and inserts of other collectors."""
