@@ -17,7 +17,7 @@ from typing import Protocol, cast
 
 from tailsight_storage.attributes import AttributeValue, attributes_of
 
-BUILD = "0c2f19726bc6"
+BUILD = "c3248529cff7"
 """The beginning of the SHA-256 of storage/native/*.[ch]: a module that was compiled from others is not used."""
 
 # Our sidecars' are 16 hexadecimal digits; `recent_batches.sql` has the same limit.
