@@ -149,8 +149,7 @@ class Collector:
                 self._store.another(),
                 host=self._settings.host,
                 access=self._access,
-                # a web page that reaches us by a name of its own has no token, and our certificate is not its
-                any_name=self._settings.tokens is not None or self._settings.tls is not None,
+                any_name=self._settings.takes_any_name,
                 anybody_inserts=self._settings.sql_ingest,
             )
 
@@ -193,7 +192,13 @@ class Collector:
         sockets = [_listen(settings.host, settings.http_port, "--http-port")]
         guard = self._sources.guard
         metrics = Metrics(self._sources)
-        otlp_http = OtlpHttp(*self._intakes, health=self._health, metrics=metrics.page, access=self._access)
+        otlp_http = OtlpHttp(
+            *self._intakes,
+            health=self._health,
+            metrics=metrics.page,
+            access=self._access,
+            only_name=settings.only_name,
+        )
         self._sources.in_flight["http"] = otlp_http.in_flight
         servers = [_server(otlp_http.app(), self._tls, guard)]
         if self._sql_port:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tailsight_collector.errors import SettingsError
-from tailsight_collector.guard.exposure import refuse_open_doors
+from tailsight_collector.guard.exposure import is_loopback, refuse_open_doors
 from tailsight_collector.guard.tls import Tls
 from tailsight_collector.guard.tokens import Token
 from tailsight_collector.receive.limits import HttpLimits
@@ -85,6 +85,19 @@ class CollectorSettings:
             data = dsn.folder
         folder = (data or DEFAULT_DATA).expanduser().absolute()
         return cls(data=folder, store=dsn, **options)  # type: ignore[arg-type]  # names come from the option table
+
+    @property
+    def takes_any_name(self) -> bool:
+        """Whether requests may be for any host name.
+
+        A web page that reaches us by a name of its own has no token, and our certificate is not its.
+        """
+        return self.tokens is not None or self.tls is not None
+
+    @property
+    def only_name(self) -> str:
+        """The one host name that OTLP may be sent to, beside addresses; empty where it may be any."""
+        return "" if self.takes_any_name or self.insecure or not is_loopback(self.host) else self.host
 
     @property
     def store_dsn(self) -> StoreDsn:

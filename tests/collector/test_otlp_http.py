@@ -351,3 +351,19 @@ def test_a_span_can_be_asked_for_within_two_seconds(collector, store, service):
     acknowledged = time.monotonic()
     while store.rows("SELECT count() FROM spans WHERE service = {service:String}", service=service) == [(0,)]:
         assert time.monotonic() - acknowledged < 2
+
+
+@pytest.mark.parametrize("name", ["evil.example", "evil.example:4318", "127.0.0.1.evil.example", "[::1].evil"])
+@pytest.mark.parametrize("path", ["/v1/traces", "/v1/metrics", "/healthz", "/metrics"])
+def test_a_web_page_that_has_made_its_name_lead_here_gets_nothing(collector, path, name):
+    """DNS rebinding: to its browser the page and the collector are of one origin. Without tokens only names are left."""
+    method = "POST" if path.startswith("/v1") else "GET"
+    answer = httpx.request(method, collector.otlp_url + path, headers={**PROTOBUF, "Host": name}, content=b"")
+    assert answer.status_code == 403
+    assert b"are not answered" in answer.content
+
+
+@pytest.mark.parametrize("name", ["localhost", "localhost:4318", "127.0.0.1", "[::1]:4318", "10.1.2.3:80"])
+def test_addresses_and_localhost_are_answered(collector, name):
+    assert httpx.post(f"{collector.otlp_url}/v1/traces", headers={**PROTOBUF, "Host": name}).status_code == 200
+    assert httpx.get(f"{collector.otlp_url}/healthz", headers={"Host": name}).status_code == 200

@@ -233,3 +233,24 @@ def test_inserts_of_others_go_on_while_queries_run(serve, engine):
             pool.submit(sender.insert_otlp_traces, record, "beside-1").result(60)
         assert engine.rows("SELECT count() FROM spans WHERE service = 'beside'") == [(3,)]
         assert heavy.answers == []
+
+
+def test_answers_that_nobody_reads_are_bounded_and_keep_nobody_out(tmp_path):
+    """While an answer of 180 MB is unread its caller gets no second one, but small ones; again and again, in bounds."""
+    query = "SELECT repeat('x', 1000000) FROM numbers(180)"
+    with CollectorProcess(tmp_path) as collector:
+        url = "http://" + collector.store.removeprefix("clickhouse://").removesuffix("/tailsight")
+        process = psutil.Process(collector.pid)
+        with httpx.Client(timeout=60) as client:
+            with client.stream("POST", url, content=query) as unread:
+                assert unread.status_code == 200
+                resident_bytes = []
+                for _ in range(5):
+                    refused = httpx.post(url, content=query, timeout=60)
+                    assert (refused.status_code, refused.headers["x-clickhouse-exception-code"]) == (503, "202")
+                    assert "are not read yet" in refused.text
+                    assert httpx.post(url, content="SELECT 1").text == "1\n"
+                    resident_bytes.append(process.memory_info().rss)
+                assert resident_bytes[-1] - resident_bytes[0] < 180e6
+            # it has left: its answer is forgotten
+            eventually(lambda: httpx.post(url, content=query, timeout=60).status_code == 200, "there is room again")

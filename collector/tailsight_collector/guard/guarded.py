@@ -40,13 +40,18 @@ class Guarded:
         scopes_of: Callable[[str], Sequence[str]],
         refuse: Callable[[Request, AccessError], Response],
         check: Callable[[Request], None] = lambda _: None,
+        check_name: Callable[[Request], None] = lambda _: None,
     ) -> None:
-        """`check` may refuse what carries a secret where it must not, by an UnauthenticatedError."""
+        """`check` may refuse what carries a secret where it must not, by an UnauthenticatedError.
+
+        `check_name` may refuse what is for another host's name, by a ForbiddenError.
+        """
         self._app = app
         self._access = access
         self._scopes_of = scopes_of
         self._refuse = refuse
         self._check = check
+        self._check_name = check_name
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request that may not be answered, and hand on any other with its Caller."""
@@ -56,9 +61,10 @@ class Guarded:
         request = Request(scope)
         # not request.url: that is made of the Host header too, and what stands there is the client's (Starlette < 1.1)
         scopes = self._scopes_of(scope["path"])
+        length = _length_of(request)
         try:
+            self._check_name(request)
             caller = self._caller(request, is_open=not scopes)
-            length = _length_of(request)
             if scopes:
                 caller.require(*scopes)
                 caller.admit(length or 0)

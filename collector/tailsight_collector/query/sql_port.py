@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import ipaddress
 import re
 import secrets
 import time
@@ -31,7 +30,9 @@ from tailsight_collector.errors import (
 )
 from tailsight_collector.guard.access import Access, Caller
 from tailsight_collector.guard.guarded import Guarded, caller_of
+from tailsight_collector.guard.names import is_own_name
 from tailsight_collector.guard.tokens import INGEST, READ
+from tailsight_collector.query.answers import Answers
 from tailsight_collector.query.sql_greetings import go_hello, with_insert_settings
 from tailsight_collector.query.sql_guard import EngineFunction, SqlGuard
 from tailsight_collector.query.sql_ingest import Insertion, SqlIngest, is_insert
@@ -105,6 +106,7 @@ class SqlPort:
         self._readers = Readers(dsn, owner, patience_s=patience_s)
         self._ingest = SqlIngest(owner.another())
         self._arriving = InFlight(MAX_BODY_BYTES)
+        self._answers = Answers()
 
     def app(self) -> Guarded:
         """Return the ASGI application, behind its door."""
@@ -165,7 +167,7 @@ class SqlPort:
             if answer is None:
                 answer = await self._readers.run(
                     lambda reader, tag: self._run(reader, query, tag, caller),
-                    caller=caller.name or (request.client.host if request.client else ""),
+                    caller=_name_of(request),
                     leaving=leaving,
                 )
         finally:
@@ -178,7 +180,7 @@ class SqlPort:
             answer = (
                 await asyncio.to_thread(_packed, answer, query.coding) if is_large else _packed(answer, query.coding)
             )
-        return Response(answer, headers=headers, media_type="application/octet-stream")
+        return self._answers.response(answer, _name_of(request), headers)
 
     def _run(self, reader: EmbeddedReader, query: ReadQuery, tag: str, caller: Caller) -> bytes:
         statement, parameters = query.statement, query.parameters
@@ -212,13 +214,13 @@ class SqlPort:
 
     def _check_origin(self, request: Request) -> None:
         """Refuse web pages: a page in somebody's browser can reach the loopback address too, by its own DNS name."""
-        host = re.sub(r":\d+$", "", request.headers.get("host", "")).strip("[]")
-        is_ours = self._any_name or host in ("localhost", self._host) or _is_address(host)
+        is_ours = self._any_name or is_own_name(request, self._host)
         # a <script> of a page has no Origin, and an answer can be written so that it is a script
         is_page = request.headers.get("origin") or request.headers.get("sec-fetch-site", "none") != "none"
         if is_page or not is_ours:
             raise RefusedQueryError(
-                f"requests from web pages, or for the name {host[:80]!r}, are not answered; use the collector's address"
+                f"requests from web pages, or for the name {request.headers.get('host', '')[:80]!r}, are not answered; "
+                "use the collector's address"
             )
 
     def _headers(self, request: Request, summary: str) -> dict[str, str]:
@@ -230,6 +232,11 @@ class SqlPort:
             "X-ClickHouse-Timezone": "UTC",
             "X-ClickHouse-Summary": summary,
         }
+
+
+def _name_of(request: Request) -> str:
+    """Tell callers apart: by their token, or by where they come from."""
+    return caller_of(request).name or (request.client.host if request.client else "")
 
 
 def _plain(statement: str) -> str:
@@ -282,14 +289,6 @@ async def _left(request: Request) -> None:
 
 def _packed(answer: bytes, coding: str) -> bytes:
     return zstandard.compress(answer) if coding == "zstd" else gzip.compress(answer, compresslevel=1)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _failed(code: int, message: str) -> Response:

@@ -28,6 +28,7 @@ from tailsight_collector.errors import (
 )
 from tailsight_collector.guard.access import Access, Caller
 from tailsight_collector.guard.guarded import Guarded, caller_of
+from tailsight_collector.guard.names import check_own_name
 from tailsight_collector.guard.tokens import INGEST, READ
 from tailsight_collector.receive.in_flight import Held, InFlight
 from tailsight_collector.receive.intake import Intake
@@ -51,17 +52,28 @@ class OtlpHttp:
         health: Callable[[Caller], dict[str, object]],
         metrics: Callable[[str], tuple[bytes, str]],
         access: Access | None = None,
+        only_name: str = "",
     ) -> None:
-        """`metrics` makes the page of `/metrics` and its content type, by what the client accepts."""
+        """`metrics` makes the page of `/metrics` and its content type, by what the client accepts.
+
+        `only_name`: beside addresses, the one host name that requests may be for; any, where there is none.
+        """
         self._intakes = intakes
         self._health = health
         self._metrics = metrics
         self.in_flight = InFlight(max(intake.max_request_bytes for intake in intakes))
         self._access = access or Access()
+        self._only_name = only_name
 
     def app(self) -> Guarded:
         """Return the ASGI application, behind its door."""
-        return Guarded(self._app(), self._access, scopes_of=_scopes_of, refuse=self._refuse)
+        return Guarded(
+            self._app(), self._access, scopes_of=_scopes_of, refuse=self._refuse, check_name=self._check_name
+        )
+
+    def _check_name(self, request: Request) -> None:
+        if self._only_name:
+            check_own_name(request, self._only_name)
 
     def _app(self) -> Starlette:
         return Starlette(
