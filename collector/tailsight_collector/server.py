@@ -234,7 +234,7 @@ class Collector:
         """Return when it has failed for a while: long enough to be seen at `/healthz`."""
         while not self._failure:  # noqa: ASYNC110 - threads fail, and tell no loop
             await asyncio.sleep(FAILURE_CHECK_S)
-        log.error("the collector has failed, and ends in %.0f s: %s", FAILED_FOR_S, self._failure)
+        log.error("the collector has failed, and ends in %d s: %s", FAILED_FOR_S, self._failure)
         await asyncio.sleep(FAILED_FOR_S)
 
     async def _serve_grpc(self) -> tuple[OtlpGrpc, str]:
