@@ -8,7 +8,7 @@ SCRIPT = """
     import sys, threading, urllib.request, urllib.error
     from pathlib import Path
     from tailsight_cli import main
-    from tailsight_collector.keep import journal, server
+    from tailsight_collector import server
 
     server.FAILED_FOR_S = 2.0
     server.FAILURE_CHECK_S = 0.05
