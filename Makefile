@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SHELL  := /bin/bash
+# A file of tests stays together: those of the store share one engine.
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench clean
@@ -37,8 +39,8 @@ check: $(VENV)/.installed-dev ## ruff, mypy --strict, the import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: check ## every check and every test
-	$(BIN)/pytest
+test: check ## every check and every test, WORKERS files at a time
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 bench: $(VENV)/.installed-dev ## the benchmarks, each a ratio within one run
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'

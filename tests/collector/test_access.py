@@ -57,6 +57,10 @@ def made(path, name, *scopes, **limits):
     return secret
 
 
+# As a real one, and the same in every run: it stands in the names of tests.
+SECRET = "ts_" + "aB3-_" * 8 + "xyz"
+
+
 @pytest.fixture
 def file(tmp_path):
     return tmp_path / "tokens.txt"
@@ -105,7 +109,6 @@ def test_a_link_to_the_file_stays_a_link(file, tmp_path):
     assert len(read_tokens(file)) == 2
 
 
-SECRET = new_secret()
 HASH = "sha256:" + "ab" * 32
 
 
@@ -164,7 +167,7 @@ def test_a_token_comes_as_bearer_as_basic_or_in_clickhouses_own_header(file):
 @pytest.mark.parametrize(
     "headers",
     [{}, {"authorization": ""}, {"authorization": "Bearer"}, {"authorization": "Digest x"}, {"authorization": "Basic !"},
-     {"authorization": "Basic ä"}, basic("user", ""), {"x-clickhouse-key": ""}, bearer(new_secret()), bearer("\udcff\x00"),
+     {"authorization": "Basic ä"}, basic("user", ""), {"x-clickhouse-key": ""}, bearer(SECRET), bearer("\udcff\x00"),
      basic("user", "\udcff".encode("utf-8", "surrogateescape").hex()), {"authorization": "Basic /////w=="}, {"x-clickhouse-user": "me"}],
 )  # fmt: skip
 def test_no_token_or_an_unknown_one_is_nobody_and_is_not_repeated(file, headers):
@@ -426,7 +429,7 @@ def test_who_may_send_sends_and_who_may_read_reads_it(guarded):
 
 
 @pytest.mark.parametrize(
-    ("name", "status", "code"), [("", 401, 16), (new_secret(), 401, 16), ("ended", 401, 16), ("reader", 403, 7)]
+    ("name", "status", "code"), [("", 401, 16), (SECRET, 401, 16), ("ended", 401, 16), ("reader", 403, 7)]
 )
 def test_otlp_http_refuses_in_the_requests_encoding(guarded, name, status, code):
     answer = guarded.send(name)
@@ -552,7 +555,7 @@ def test_the_sql_port_takes_every_way_of_its_clients(guarded):
 
 
 @pytest.mark.parametrize(
-    ("name", "status", "code"), [("", 401, 516), (new_secret(), 401, 516), ("ended", 401, 516), ("sender", 403, 497)]
+    ("name", "status", "code"), [("", 401, 516), (SECRET, 401, 516), ("ended", 401, 516), ("sender", 403, 497)]
 )
 def test_the_sql_port_refuses_with_clickhouses_codes(guarded, name, status, code):
     answer = guarded.ask(name, "SELECT count() FROM spans")

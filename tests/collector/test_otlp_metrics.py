@@ -180,7 +180,7 @@ def test_an_empty_request_is_a_success(collector, body, headers):
         (b'{"resourceMetrics": {}}', JSON, 400),
         (b"[" * 100_000, JSON, 400),
         (b"not gzip", PROTOBUF | {"Content-Encoding": "gzip"}, 400),
-        (gzip.compress(bytes(100 * 1024 * 1024)), PROTOBUF | {"Content-Encoding": "gzip"}, 413),
+        (gzip.compress(bytes(100 * 1024 * 1024), mtime=0), PROTOBUF | {"Content-Encoding": "gzip"}, 413),
         (b"x", {"Content-Type": "text/plain"}, 415),
     ],
 )
