@@ -15,6 +15,7 @@ from tailsight_collector.receive.repeats import Repeats
 from tailsight_collector.receive.signals import PROTOBUF, TRACES
 from tailsight_storage import decoder, open_store
 
+CHECKSUM = 0xB0D1
 BATCH = "sender", 7
 
 
@@ -117,8 +118,8 @@ def test_a_batch_that_could_not_be_written_down_never_came():
     async def run():
         repeats = Repeats()
         written = asyncio.get_running_loop().create_future()
-        repeats.take(BATCH, b"body", written)
-        again = asyncio.ensure_future(repeats.is_taken(BATCH, b"body"))
+        repeats.take(BATCH, CHECKSUM, written)
+        again = asyncio.ensure_future(repeats.is_taken(BATCH, CHECKSUM))
         await asyncio.sleep(0)
         assert not again.done()
         written.set_exception(OSError("disk full"))
@@ -133,10 +134,10 @@ def test_the_oldest_are_forgotten_beyond_the_limit():
         repeats = Repeats(limit=2)
         for number in range(3):
             written = asyncio.get_running_loop().create_future()
-            repeats.take(("sender", number), b"body", written)
+            repeats.take(("sender", number), CHECKSUM, written)
             written.set_result(None)
         await asyncio.sleep(0)
-        assert [await repeats.is_taken(("sender", number), b"body") for number in range(3)] == [False, True, True]
+        assert [await repeats.is_taken(("sender", number), CHECKSUM) for number in range(3)] == [False, True, True]
         assert repeats.count == 2
 
     asyncio.run(run())

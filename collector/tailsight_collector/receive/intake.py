@@ -8,6 +8,7 @@ another way than by the check, and the client must be told what really happens.
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -69,13 +70,14 @@ class Intake:
         received = await self.maybe_elsewhere(len(body), lambda: self.signal.decode(body, encoding))
         answer = self.signal.success(received.outcome, encoding)
         batch = received.outcome.batch
-        if batch and await self.repeats.is_taken(batch, received.encoded):
+        checksum = zlib.crc32(received.encoded) if batch else 0
+        if batch and await self.repeats.is_taken(batch, checksum):
             return answer
         if received.outcome.is_worth_storing:
             record = encode_record(received.encoded, received.received_ns)
             written = asyncio.wrap_future(self._journal.append(record))
             if batch:
-                self.repeats.take(batch, received.encoded, written)
+                self.repeats.take(batch, checksum, written)
             await asyncio.shield(written)  # it is written down although whoever waits for it may leave
         self.counts.accepted += received.outcome.total - received.outcome.rejected.total()
         self.counts.rejected.update(received.outcome.rejected)

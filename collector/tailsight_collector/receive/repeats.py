@@ -44,9 +44,8 @@ class Repeats:
                 if batch := batch_in(body):
                     self._remember(batch, zlib.crc32(body))
 
-    async def is_taken(self, batch: Batch, body: bytes) -> bool:
-        """Whether a batch is safe already. While the same bytes are on their way, that is waited for."""
-        checksum = zlib.crc32(body)
+    async def is_taken(self, batch: Batch, checksum: int) -> bool:
+        """Whether a batch is safe already; while the same bytes, by their CRC-32, are on their way, that is waited for."""
         while coming := self._coming.get((batch, checksum)):
             await asyncio.wait([coming])
         # the same number with other bytes would be a defect of its sender's, and is no reason to lose spans
@@ -54,9 +53,9 @@ class Repeats:
         self.count += is_taken
         return is_taken
 
-    def take(self, batch: Batch, body: bytes, written: asyncio.Future[None]) -> None:
+    def take(self, batch: Batch, checksum: int, written: asyncio.Future[None]) -> None:
         """Remember a batch as soon as it is written down; if that fails it never came."""
-        key = batch, zlib.crc32(body)
+        key = batch, checksum
         self._coming[key] = written
         written.add_done_callback(partial(self._arrived, key))
 
