@@ -45,7 +45,7 @@ class Repeats:
                     self._remember(batch, zlib.crc32(body))
 
     async def is_taken(self, batch: Batch, checksum: int) -> bool:
-        """Whether a batch is safe already; while the same bytes, by their CRC-32, are on their way, that is waited for."""
+        """Whether a batch is safe already; while the same bytes (their CRC-32) are on their way, that is waited for."""
         while coming := self._coming.get((batch, checksum)):
             await asyncio.wait([coming])
         # the same number with other bytes would be a defect of its sender's, and is no reason to lose spans
