@@ -21,7 +21,9 @@ from tailsight_analysis import (
     Tail,
     Window,
 )
-from tailsight_cli.render import bar, percent, render_breakdown, render_tail, significant, verdict
+from tailsight_cli.render.breakdown import render_breakdown
+from tailsight_cli.render.tail import render_tail, verdict
+from tailsight_cli.render.text import bar, percent, significant
 
 WINDOW = Window(1_795_305_600_000_000_000, 1_795_309_200_000_000_000)
 

@@ -8,7 +8,8 @@ import click
 
 from tailsight_analysis import DIMENSIONS, breakdown
 from tailsight_cli.options import Question, reading_options
-from tailsight_cli.render import console, render_breakdown
+from tailsight_cli.render.breakdown import render_breakdown
+from tailsight_cli.render.text import console
 
 _HELP = """How long do spans take, group by group: per stage, or by any of the other dimensions.
 

@@ -15,7 +15,9 @@ from tailsight_cli._collecting import collector_errors
 from tailsight_cli.demo.pipeline import DEFAULT_REQUESTS, run_pipeline
 from tailsight_cli.ports import any_free, is_free
 from tailsight_cli.progress import counted, step
-from tailsight_cli.render import console, render_breakdown, render_tail
+from tailsight_cli.render.breakdown import render_breakdown
+from tailsight_cli.render.tail import render_tail
+from tailsight_cli.render.text import console
 from tailsight_cli.signals import sigterm_interrupts
 from tailsight_cli.stack import Ports, Stack
 from tailsight_collector.settings import DEFAULT_GRPC_PORT, DEFAULT_HOST, DEFAULT_HTTP_PORT, DEFAULT_SQL_PORT

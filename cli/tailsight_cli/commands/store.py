@@ -21,8 +21,8 @@ from tailsight_analysis import (
 from tailsight_cli._errors import NOT_ENOUGH_DATA, CommandError
 from tailsight_cli.commands.store_quarantine import group as quarantine
 from tailsight_cli.options import FILTER_HELP, asking_options, chosen_window, parse_length_s
-from tailsight_cli.render import console
-from tailsight_cli.render_senders import render_delivery
+from tailsight_cli.render.senders import render_delivery
+from tailsight_cli.render.text import console
 
 _MAX_NAMES = 8
 _FILTERS = {name: FILTER_HELP[name] for name in SENDER_FILTERS if name in FILTER_HELP} | {

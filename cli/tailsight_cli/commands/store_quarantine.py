@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tailsight_cli._errors import UNREADABLE, CommandError, missing_extra
-from tailsight_cli.render import console
+from tailsight_cli.render.text import console
 
 if TYPE_CHECKING:
     from tailsight_collector.keep.quarantine import Quarantine, Quarantined

@@ -9,7 +9,8 @@ import click
 
 from tailsight_analysis import tail
 from tailsight_cli.options import Question, reading_options
-from tailsight_cli.render import console, render_tail
+from tailsight_cli.render.tail import render_tail
+from tailsight_cli.render.text import console
 
 _HELP = """Why are the slow requests slow: which stages and attribute values set them apart from typical ones.
 

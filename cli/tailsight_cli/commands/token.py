@@ -11,7 +11,7 @@ from rich.table import Table
 
 from tailsight_cli._collecting import collector_errors
 from tailsight_cli.options import parse_length_s
-from tailsight_cli.render import console
+from tailsight_cli.render.text import console
 from tailsight_collector.guard.tokens import (
     READ,
     SCOPES,

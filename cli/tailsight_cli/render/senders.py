@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.text import Text
 
 from tailsight_analysis import Delivery, Device, Sender, SenderState
-from tailsight_cli.render import _GAP, _heading, _notes, _table, printable
+from tailsight_cli.render.text import GAP, new_table, note_lines, printable, title_line
 
 NO_HOST = "(no host)"
 NO_SERVICE = "(no service)"
@@ -36,10 +36,13 @@ def render_delivery(result: Delivery, limit: int) -> RenderableType:
     notes = [note for sender in senders[:limit] for note in _remarks(sender)]
     if len(senders) > limit:
         notes.append(f"{_count(len(senders) - limit, 'more sender')} of these devices: see --limit, or --json.")
-    parts: list[RenderableType] = [_heading("What was sent, in spans", result.window, result.filters.label), *sentences]
+    parts: list[RenderableType] = [
+        title_line("What was sent, in spans", result.window, result.filters.label),
+        *sentences,
+    ]
     if senders[:limit]:
         parts += [Text(""), _SendersTable(tuple(senders[:limit]))]
-    return Group(*parts, *_notes(["", *notes] if notes else []))
+    return Group(*parts, *note_lines(["", *notes] if notes else []))
 
 
 def account(device: Device) -> str:
@@ -73,10 +76,10 @@ class _SendersTable:
         widths = {name: max(cell_len(name), *map(cell_len, cells)) for name, cells in {**names, **shown}.items()}
         for heading in _DROPPED:
             folded = sum(min(widths[name], _LEAST_NAME) for name in names)
-            if folded + sum(widths[name] for name in shown) + _GAP * (len(names) + len(shown)) <= options.max_width:
+            if folded + sum(widths[name] for name in shown) + GAP * (len(names) + len(shown)) <= options.max_width:
                 break
             del shown[heading]
-        table = _table()
+        table = new_table()
         for name in names:
             table.add_column(name, overflow="fold", min_width=min(widths[name], _LEAST_NAME))
         for heading in shown:
