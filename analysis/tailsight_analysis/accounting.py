@@ -1,7 +1,6 @@
-"""Where does the time of a request go? Every rule about that is here, as pure functions over columns of spans.
+"""Whose child is each span, where does it lie in its parent, and how much of its time is its own? As pure functions.
 
-For now a span's contribution to its request is its self time: its duration minus the union of its children's
-intervals, clipped to it. Critical paths of parallel stages will replace `self_times` here and nowhere else.
+What a request waited for is in `critical_path`, which stands on this.
 
 All functions take any forest, however broken: missing parents, spans that are their own parents, cycles, several spans
 with one id, children longer than their parents. All run in O(n log n): pointer doubling (Wyllie 1979) instead of walks,
@@ -28,7 +27,8 @@ class Spans:
     """Columns of spans, one entry each, in any order.
 
     `trace` and `host` are codes that mean something only by being equal. `half` orders spans that share one id: 0 the
-    caller's (CLIENT, PRODUCER), 2 the callee's (SERVER, CONSUMER), 1 any other. Ids are 8 bytes as a number, 0: none.
+    caller's (CLIENT, PRODUCER), 2 the callee's (SERVER, CONSUMER), 1 any other. `blocks` is False for spans that their
+    parent does not wait for (CONSUMER, FOLLOWS_FROM). Ids are 8 bytes as a number, 0: none.
     """
 
     trace: Ints
@@ -38,9 +38,26 @@ class Spans:
     duration_ns: Ints
     host: Ints
     half: Ints
+    blocks: Bools
 
     def __len__(self) -> int:
         return len(self.trace)
+
+
+@dataclass(frozen=True, slots=True)
+class Children:
+    """The children that spans wait for, those of one parent together, with their places in it.
+
+    `start` and `end` are nanoseconds after the parent's start, not clipped to it. The children of span s are the
+    `count[s]` entries from `first[s]` on.
+    """
+
+    child: Ints
+    above: Ints
+    start: Ints
+    end: Ints
+    first: Ints
+    count: Ints
 
 
 def parents(spans: Spans) -> Ints:
@@ -75,40 +92,47 @@ def parents(spans: Spans) -> Ints:
     return _without_cycles(spans, parent)
 
 
-def self_times(spans: Spans, parent: Ints) -> Ints:
-    """Each span's duration minus the union of its children's intervals clipped to it, in nanoseconds.
+def children(spans: Spans, parent: Ints) -> Children:
+    """Place the children that each span waits for.
 
     A child from another host counts by its duration: all children that one span has on one other host are moved
     together, by the smallest shift that puts them inside it, because hosts' clocks disagree. Where they span more than
-    their parent they begin with it, and what overflows is clipped.
+    their parent they begin with it.
     """
-    child = np.flatnonzero(parent >= 0)
-    if len(child) == 0:
-        return spans.duration_ns.copy()
+    child = np.flatnonzero((parent >= 0) & spans.blocks)
+    child = child[np.argsort(parent[child], kind="stable")]
     above = parent[child]
-    # positions relative to the parent's start
     start = spans.start_ns[child] - spans.start_ns[above]
     end = start + spans.duration_ns[child]
-    room = spans.duration_ns[above]
     foreign = spans.host[child] != spans.host[above]
     if foreign.any():
-        shift = _shifts(above[foreign], spans.host[child[foreign]], start[foreign], end[foreign], room[foreign])
+        room = spans.duration_ns[above[foreign]]
+        shift = _shifts(above[foreign], spans.host[child[foreign]], start[foreign], end[foreign], room)
         start[foreign] += shift
         end[foreign] += shift
-    start, end = np.clip(start, 0, room), np.clip(end, 0, room)
+    count = np.bincount(above, minlength=len(spans)).astype(np.int64)
+    return Children(child, above, start, end, np.cumsum(count) - count, count)
+
+
+def self_times(spans: Spans, parent: Ints) -> Ints:
+    """Each span's duration minus the union of its children's intervals clipped to it, in nanoseconds."""
+    placed = children(spans, parent)
     result = spans.duration_ns.copy()
-    above, covered = _union_lengths(above, start, end)
+    if len(placed.child) == 0:
+        return result
+    room = spans.duration_ns[placed.above]
+    above, covered = _union_lengths(placed.above, np.clip(placed.start, 0, room), np.clip(placed.end, 0, room))
     result[above] -= covered
     return result
 
 
-def times_enclosed(parent: Ints, chosen: Bools | Floats) -> Ints | Floats:
-    """How many chosen spans lie above each span, itself included: of how many chosen requests it is a part.
+def times_enclosed(parent: Ints, chosen: Floats) -> Floats:
+    """Weight of the chosen spans above each span, itself included: of how many chosen requests it is a part.
 
-    More than 1 where requests nest, as when a service is entered again further down: the inner request's time is also
-    time of the outer one. Where `chosen` are weights, a chosen span counts as many times as its weight says.
+    More than one request's where requests nest, as when a service is entered again further down: the inner request's
+    time is also time of the outer one. `chosen` has a weight for each span, 0 for those that are not chosen.
     """
-    count: Ints | Floats = chosen.astype(np.int64) if chosen.dtype == np.bool_ else chosen.astype(np.float64)
+    count = chosen.astype(np.float64)
     jump = parent.copy()
     moving = np.flatnonzero(jump >= 0)
     while len(moving):
@@ -118,16 +142,6 @@ def times_enclosed(parent: Ints, chosen: Bools | Floats) -> Ints | Floats:
         jump[moving] = further
         moving = moving[further >= 0]
     return count
-
-
-def contributions(self_ns: Ints, enclosed: Ints | Floats, group: Ints, groups: int) -> Floats:
-    """Nanoseconds that each group of spans contributes to the chosen requests, summed over these.
-
-    A stage's contribution to a request is the sum of the self times of the stage's spans below the request's entry
-    span, that one included. `enclosed` comes from `times_enclosed`; `group` is a number below `groups`.
-    """
-    sums: Floats = np.bincount(group, weights=self_ns * enclosed, minlength=groups).astype(np.float64)
-    return sums
 
 
 def _without_cycles(spans: Spans, parent: Ints) -> Ints:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tailsight_analysis.accounting import contributions, parents, self_times
+import numpy as np
+
+from tailsight_analysis.accounting import parents, self_times, times_enclosed
 from tailsight_analysis.errors import NoSpansError, QuestionError
 from tailsight_analysis.latency import LatencySummary, latency_fields
 from tailsight_analysis.queries import query
@@ -116,14 +118,18 @@ def _self_shares(
 ) -> tuple[dict[tuple[str, ...], float], int]:
     """Self time of each group as a share of the sampled requests' durations, and how many requests that are."""
     sample = fetch_sample(store, parameters, by, Cuts(requests))
-    total_ns = sample.tail.total_ns
-    count = len(sample.tail.duration_ns)
+    total_ns = float(sample.weight @ sample.spans.duration_ns[sample.entry])
     if not total_ns:
         return {}, 0
     parent = parents(sample.spans)
-    enclosed = sample.tail.times_enclosed(parent) * sample.matches
-    sums_ns = contributions(self_times(sample.spans, parent), enclosed, sample.group, len(sample.groups))
-    return {name: float(sum_ns) / total_ns for name, sum_ns in zip(sample.groups, sums_ns, strict=True)}, count
+    chosen = np.zeros(len(sample.spans))
+    chosen[sample.entry] = sample.weight
+    counted = times_enclosed(parent, chosen) * sample.matches
+    sums_ns = np.bincount(
+        sample.group, weights=self_times(sample.spans, parent) * counted, minlength=len(sample.groups)
+    )
+    shares = {name: float(sum_ns) / total_ns for name, sum_ns in zip(sample.groups, sums_ns, strict=True)}
+    return shares, len(sample.entry)
 
 
 def _checked(by: Sequence[str]) -> tuple[str, ...]:

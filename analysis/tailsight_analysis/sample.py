@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tailsight_analysis.accounting import Bools, Floats, Ints, Spans, times_enclosed
+from tailsight_analysis.accounting import Bools, Floats, Ints, Spans
 from tailsight_analysis.errors import AnalysisError
 from tailsight_analysis.queries import query
 from tailsight_storage import Store
@@ -24,7 +24,7 @@ _HIGHEST_HASH = 2**64 - 2048  # the highest that a float holds
 class Cuts:
     """Which durations make a request one of the tail or typical, in nanoseconds, and how many of each are stored.
 
-    By default all requests are in the tail.
+    By default all requests are in the tail: a uniform sample of them.
     """
 
     tail_requests: int
@@ -59,51 +59,26 @@ class Picked:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestClass:
-    """The sampled requests of one class: their durations, and which spans are their entries.
-
-    `weight` says for how many requests each stands; None where each stands for itself.
-    """
-
-    picked: Picked
-    duration_ns: Ints
-    is_entry: Bools
-    weight: Floats | None
-
-    @property
-    def stands_for(self) -> float:
-        """How many requests there are in truth."""
-        return len(self.duration_ns) if self.weight is None else float(self.weight.sum())
-
-    @property
-    def total_ns(self) -> float:
-        """Durations of all requests for which these stand, summed."""
-        if self.weight is None:
-            return float(self.duration_ns.sum())
-        return float((self.duration_ns * self.weight).sum())
-
-    def times_enclosed(self, parent: Ints) -> Ints | Floats:
-        """Of how many of these requests, as many as they stand for, each span is a part."""
-        if self.weight is None:
-            return times_enclosed(parent, self.is_entry)
-        chosen = np.zeros(len(self.is_entry))
-        chosen[self.is_entry] = self.weight
-        return times_enclosed(parent, chosen)
-
-
-@dataclass(frozen=True, slots=True)
 class Sample:
-    """Spans of the sampled requests' traces. `group` numbers the spans' groups, whose names are `groups`.
+    """Spans of the sampled requests' traces, and the requests, an entry each.
 
-    `matches` says which spans match the filters themselves.
+    Of spans: `group` numbers their groups, whose names are `groups`; `matches` says which match the filters themselves.
+    Of requests: `entry` is the row of the entry span, `weight` for how many requests one stands, `in_tail` and
+    `in_typical` are its classes, `trace_ids` has its trace in hex.
     """
 
     spans: Spans
     group: Ints
     groups: tuple[tuple[str, ...], ...]
     matches: Bools
-    tail: RequestClass
-    typical: RequestClass
+    entry: Ints
+    weight: Floats
+    failed: Bools
+    in_tail: Bools
+    in_typical: Bools
+    trace_ids: tuple[str, ...]
+    tail: Picked
+    typical: Picked
 
 
 def fetch_sample(store: Store, parameters: dict[str, Any], by: Sequence[str], cuts: Cuts) -> Sample:
@@ -129,13 +104,35 @@ def fetch_sample(store: Store, parameters: dict[str, Any], by: Sequence[str], cu
         parent_id=_column(rows, "parent", np.uint64),
         start_ns=_column(rows, "start_ns", np.int64),
         duration_ns=_column(rows, "duration_ns", np.int64),
-        host=_codes(_column(rows, "placed_on", np.object_))[0],
+        host=codes_of(_column(rows, "placed_on", np.object_))[0],
         half=_column(rows, "half", np.int64),
+        blocks=_column(rows, "blocks", np.bool_),
     )
     group, groups = _group_codes(rows, by)
-    weighted = bool(parameters["weighted"])
-    tail, typical = (_request_class(spans, requests, traces, number, weighted) for number in (TAIL, TYPICAL))
-    return Sample(spans, group, groups, _column(rows, "matches", np.bool_), tail, typical)
+    is_class = _column(requests, "class", np.int64)
+    weights = _column(requests, "weight", np.float64)
+    entry, found = _entries(spans, requests, traces)
+    return Sample(
+        spans=spans,
+        group=group,
+        groups=groups,
+        matches=_column(rows, "matches", np.bool_),
+        entry=entry,
+        weight=weights[found],
+        failed=_column(requests, "failed", np.bool_)[found],
+        in_tail=(is_class[found] & TAIL) > 0,
+        in_typical=(is_class[found] & TYPICAL) > 0,
+        trace_ids=_hex_ids(requests, found),
+        tail=_picked(weights[(is_class & TAIL) > 0]),
+        typical=_picked(weights[(is_class & TYPICAL) > 0]),
+    )
+
+
+def codes_of(texts: npt.NDArray[Any]) -> tuple[Ints, list[str]]:
+    """Give numbers to the distinct texts in the order of their appearance."""
+    known: dict[str, int] = {}
+    codes = np.fromiter((known.setdefault(text, len(known)) for text in texts), dtype=np.int64, count=len(texts))
+    return codes, list(known)
 
 
 def _hash_limit(requests: int) -> int:
@@ -145,6 +142,10 @@ def _hash_limit(requests: int) -> int:
 
 def _column(rows: dict[str, Any], name: str, dtype: Any) -> npt.NDArray[Any]:
     return np.asarray(rows.get(name, ()), dtype=dtype)
+
+
+def _picked(weights: Floats) -> Picked:
+    return Picked(len(weights), float(weights.sum()), float(weights.max(initial=1.0)))
 
 
 def _trace_codes(rows: dict[str, Any]) -> tuple[dict[tuple[int, int], int], Ints]:
@@ -157,17 +158,10 @@ def _trace_codes(rows: dict[str, Any]) -> tuple[dict[tuple[int, int], int], Ints
     return {key: code for code, key in enumerate(keys)}, np.cumsum(fresh) - 1
 
 
-def _codes(texts: npt.NDArray[Any]) -> tuple[Ints, list[str]]:
-    """Give numbers to the distinct texts in the order of their appearance."""
-    known: dict[str, int] = {}
-    codes = np.fromiter((known.setdefault(text, len(known)) for text in texts), dtype=np.int64, count=len(texts))
-    return codes, list(known)
-
-
 def _group_codes(rows: dict[str, Any], by: Sequence[str]) -> tuple[Ints, tuple[tuple[str, ...], ...]]:
     """Give numbers to the distinct combinations of the dimensions `by`."""
-    columns = [_codes(_column(rows, f"by_{name}", np.object_)) for name in by]
-    group = np.zeros(len(columns[0][0]), dtype=np.int64)
+    columns = [codes_of(_column(rows, f"by_{name}", np.object_)) for name in by]
+    group = np.zeros(len(rows.get("span", ())), dtype=np.int64)
     names: list[tuple[str, ...]] = [()]
     for codes, texts in columns:  # one dimension after the other, so that only combinations that occur get a number
         distinct, group = np.unique(group * len(texts) + codes, return_inverse=True)
@@ -175,31 +169,26 @@ def _group_codes(rows: dict[str, Any], by: Sequence[str]) -> tuple[Ints, tuple[t
     return group, tuple(names)
 
 
-def _request_class(
-    spans: Spans, requests: dict[str, Any], traces: dict[tuple[int, int], int], number: int, weighted: bool
-) -> RequestClass:
-    """Find the entry spans of one class among the fetched spans; requests whose trace was not fetched are left out."""
-    mine = _column(requests, "class", np.int64) == number
+def _entries(spans: Spans, requests: dict[str, Any], traces: dict[tuple[int, int], int]) -> tuple[Ints, Ints]:
+    """Find the requests' entry spans: their rows, and the numbers of the requests; others' traces were not fetched."""
     names = ("trace_first", "trace_last", "span_id", "start_ns", "duration_ns")
-    columns = [_column(requests, name, np.uint64)[mine].tolist() for name in names]
-    weights = _column(requests, "weight", np.float64)[mine]
+    columns = [_column(requests, name, np.uint64).tolist() for name in names]
     wanted = {
-        (traces[first, last], span_id, start_ns, duration_ns): weight
-        for first, last, span_id, start_ns, duration_ns, weight in zip(*columns, weights.tolist(), strict=True)
+        (traces[first, last], span_id, start_ns, duration_ns): number
+        for number, (first, last, span_id, start_ns, duration_ns) in enumerate(zip(*columns, strict=True))
         if (first, last) in traces
     }
-    found: list[float] = []
-    is_entry = np.zeros(len(spans), dtype=np.bool_)
-    ids = np.array([key[1] for key in wanted], dtype=np.uint64)
-    for row in np.flatnonzero(np.isin(spans.span_id, ids)).tolist():
-        key = (
-            int(spans.trace[row]),
-            int(spans.span_id[row]),
-            int(spans.start_ns[row]),
-            int(spans.duration_ns[row]),
-        )
-        if key in wanted:  # of equal rows only the first, which is their parent
-            found.append(wanted.pop(key))
-            is_entry[row] = True
-    picked = Picked(len(weights), float(weights.sum()), float(weights.max(initial=1.0)))
-    return RequestClass(picked, spans.duration_ns[is_entry], is_entry, np.array(found) if weighted else None)
+    candidates = np.flatnonzero(np.isin(spans.span_id, np.array([key[1] for key in wanted], dtype=np.uint64)))
+    keys = zip(
+        *(values[candidates].tolist() for values in (spans.trace, spans.span_id, spans.start_ns, spans.duration_ns)),
+        strict=True,
+    )
+    found = [(row, wanted.pop(key)) for row, key in zip(candidates.tolist(), keys, strict=True) if key in wanted]
+    pairs = np.array(found, dtype=np.int64).reshape(-1, 2)  # of equal rows only the first, which is their parent
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _hex_ids(requests: dict[str, Any], found: Ints) -> tuple[str, ...]:
+    first, last = (_column(requests, name, np.uint64)[found] for name in ("trace_first", "trace_last"))
+    text = np.stack((first, last), axis=1).astype("<u8").tobytes().hex()
+    return tuple(text[at : at + 32] for at in range(0, len(text), 32))

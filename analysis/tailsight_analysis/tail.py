@@ -6,16 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from tailsight_analysis.accounting import contributions, parents, self_times
 from tailsight_analysis.attributes import OverRepresented, over_represented
 from tailsight_analysis.breakdown import request_summary
 from tailsight_analysis.errors import NoSpansError, NotEnoughDataError, QuestionError
 from tailsight_analysis.latency import LEAST_BEYOND
+from tailsight_analysis.ledger import Ledger, fetch_ledger
 from tailsight_analysis.reading import request_parameters
-from tailsight_analysis.sample import Cuts, RequestClass, Sample, fetch_sample
+from tailsight_analysis.sample import Cuts
 from tailsight_analysis.scope import NO_FILTERS, NS_PER_MS, Filters, Window, describe
 from tailsight_storage import Store
 
@@ -182,9 +179,9 @@ def tail(
         typical_from_ns=typical_from_ns,
         typical_to_ns=typical_to_ns,
     )
-    sample = fetch_sample(store, parameters, ("stage",), cuts)
-    total, stages, unaccounted = account(sample)
-    attributes, tested = over_represented(store, parameters, cuts, sample.tail.picked, sample.typical.picked)
+    ledger = fetch_ledger(store, parameters, ("stage",), cuts)
+    total, stages, unaccounted = account(ledger)
+    attributes, tested = over_represented(store, parameters, cuts, ledger.sample.tail, ledger.sample.typical)
     return Tail(
         window=window,
         filters=filters,
@@ -198,8 +195,8 @@ def tail(
         unaccounted=unaccounted,
         attributes=attributes[:limit],
         attributes_tested=tested,
-        tail_sampled=len(sample.tail.duration_ns),
-        typical_sampled=len(sample.typical.duration_ns),
+        tail_sampled=int(ledger.in_tail.sum()),
+        typical_sampled=int(ledger.in_typical.sum()),
         stored=stored,
     )
 
@@ -209,22 +206,14 @@ def requests_needed(quantile: float) -> int:
     return max(LEAST_REQUESTS, math.ceil(round(1 / (1 - quantile), 6)))
 
 
-def account(sample: Sample) -> tuple[Excess, tuple[StageExcess, ...], Excess]:
-    """Split the difference between tail and typical durations: in all, per stage by descending excess, unaccounted."""
-    parent = parents(sample.spans)
-    self_ns = self_times(sample.spans, parent)
+def account(ledger: Ledger) -> tuple[Excess, tuple[StageExcess, ...], Excess]:
+    """Split the difference between tail and typical durations: in all, per stage by descending excess, unaccounted.
 
-    present = np.zeros(len(sample.groups), dtype=np.bool_)
-
-    def mean_ms(requests: RequestClass) -> tuple[float, npt.NDArray[np.float64]]:
-        count = max(1, requests.stands_for)
-        enclosed = requests.times_enclosed(parent)
-        present[sample.group[enclosed > 0]] = True
-        sums_ns = contributions(self_ns, enclosed, sample.group, len(sample.groups))
-        return requests.total_ns / count / NS_PER_MS, sums_ns / count / NS_PER_MS
-
-    tail_total, tail_of = mean_ms(sample.tail)
-    typical_total, typical_of = mean_ms(sample.typical)
+    The ledger's groups are stages.
+    """
+    tail_of, typical_of = ledger.mean_ns(ledger.in_tail) / NS_PER_MS, ledger.mean_ns(ledger.in_typical) / NS_PER_MS
+    tail_total = ledger.mean_duration_ns(ledger.in_tail) / NS_PER_MS
+    typical_total = ledger.mean_duration_ns(ledger.in_typical) / NS_PER_MS
     whole = tail_total - typical_total
 
     def excess(in_tail: float, in_typical: float) -> tuple[float, float, float, float]:
@@ -233,8 +222,8 @@ def account(sample: Sample) -> tuple[Excess, tuple[StageExcess, ...], Excess]:
 
     stages = [
         StageExcess(*excess(float(tail_of[code]), float(typical_of[code])), stage=name)
-        for code, (name,) in enumerate(sample.groups)
-        if name and present[code]  # the rest of a trace may have more
+        for code, (name,) in enumerate(ledger.groups)
+        if name and (tail_of[code] or typical_of[code])  # the rest of a trace may have more
     ]
     stages.sort(key=lambda stage: (-stage.excess_ms, stage.stage))
     rest = excess(

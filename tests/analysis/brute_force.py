@@ -22,6 +22,7 @@ from tailsight_storage import Store
 TICK_NS = 1000
 BASE_NS = (time.time_ns() // 10**9 - 7200) * 10**9
 COLUMNS = ("service", "hardware", "host", "region", "version", "model")
+CONSUMER = 5
 HALF = {3: 0, 4: 0, 1: 1, 0: 1, 2: 2, 5: 2}  # CLIENT, PRODUCER; others; SERVER, CONSUMER
 _tokens = itertools.count()
 
@@ -117,23 +118,63 @@ def parent_of(spans: list[Span]) -> dict[Span, Span | None]:
     return result
 
 
+def placed(span: Span, spans: list[Span], parents: dict[Span, Span | None]) -> list[tuple[Span, int]]:
+    """The children that a span waits for, and by how many ticks each is moved into it."""
+    mine = [child for child in spans if parents[child] is span and child.kind != CONSUMER]
+    result = []
+    for host in {child.host for child in mine}:
+        group = [child for child in mine if child.host == host]
+        earliest, latest = min(child.start for child in group), max(child.end for child in group)
+        shift = 0
+        if host != span.host:
+            if latest - earliest > span.duration or earliest < span.start:
+                shift = span.start - earliest
+            elif latest > span.end:
+                shift = span.end - latest
+        result += [(child, shift) for child in group]
+    return result
+
+
 def self_ticks(spans: list[Span], parents: dict[Span, Span | None]) -> dict[Span, int]:
     result = {}
     for span in spans:
-        mine = [child for child in spans if parents[child] is span]
         covered: set[int] = set()
-        for host in {child.host for child in mine}:
-            group = [child for child in mine if child.host == host]
-            earliest, latest = min(child.start for child in group), max(child.end for child in group)
-            shift = 0
-            if host != span.host:
-                if latest - earliest > span.duration or earliest < span.start:
-                    shift = span.start - earliest
-                elif latest > span.end:
-                    shift = span.end - latest
-            for child in group:
-                covered |= set(range(child.start + shift, child.end + shift))
+        for child, shift in placed(span, spans, parents):
+            covered |= set(range(child.start + shift, child.end + shift))
         result[span] = span.duration - len(covered & set(range(span.start, span.end)))
+    return result
+
+
+def path_ticks(entry: Span, spans: list[Span], parents: dict[Span, Span | None]) -> dict[Span, int]:
+    """For how many ticks each span held the request up: tick by tick from its end, who is at work?"""
+    result: dict[Span, int] = defaultdict(int)
+
+    def walk(span: Span, shift: int, low: int, high: int) -> None:
+        """Who holds `span` up from tick `low` to `high`, both on the entry's clock; the span's own is `shift` behind."""
+        there = []
+        for child, by in placed(span, spans, parents):
+            start, end = max(child.start + by + shift, low), min(child.end + by + shift, high)
+            if end > start:
+                there.append((child, by + shift, start, end))
+        # the one that ends last, or before the last one began, overlapping it by less than a tenth of its own time
+        at, last = high, True
+        while True:
+            before = [each for each in there if last or each[3] - (each[3] - each[2]) // 10 <= at]
+            if not before:
+                break
+            if last:
+                child, by, start, end = max(before, key=lambda each: (each[3], -each[2], there.index(each)))
+            else:
+                child, by, start, end = max(
+                    before, key=lambda each: (each[3] - (each[3] - each[2]) // 10, -each[2], there.index(each))
+                )
+            result[span] += max(0, at - end)
+            walk(child, by, start, min(end, at))
+            at, last = start, False
+        result[span] += at - low
+
+    walk(entry, 0, entry.start, entry.end)
+    assert sum(result.values()) == entry.duration
     return result
 
 
@@ -282,8 +323,8 @@ def breakdown(
 
 def tail(spans: list[Span], since: int, until: int, filters: Filters, quantile: float) -> dict[str, Any]:
     parents = parent_of(spans)
-    own = self_ticks(spans, parents)
     entries = requests(spans, since, until, filters)
+    paths = {entry: path_ticks(entry, spans, parents) for entry in entries}
     durations_ns = repeated([entry.duration * TICK_NS for entry in entries], [entry.weight for entry in entries])
     threshold, low, high = (round(float(cut)) for cut in np.quantile(durations_ns, [quantile, 0.4, 0.6]))
     in_tail = [entry for entry in entries if entry.duration * TICK_NS >= threshold]
@@ -294,15 +335,12 @@ def tail(spans: list[Span], since: int, until: int, filters: Filters, quantile: 
         if stage is None:
             return sum(entry.duration * entry.weight for entry in members) * TICK_NS / 1e6 / count
         ticks = sum(
-            own[span] * entry.weight
-            for entry in members
-            for span in spans
-            if span.stage == stage and is_below(span, entry, parents)
+            held * entry.weight for entry in members for span, held in paths[entry].items() if span.stage == stage
         )
         return ticks * TICK_NS / 1e6 / count
 
     whole = mean_ms(in_tail, None) - mean_ms(typical, None)
-    names = {s.stage for s in spans for e in [*in_tail, *typical] if s.stage and is_below(s, e, parents)}
+    names = {s.stage for e in [*in_tail, *typical] for s, held in paths[e].items() if s.stage and held}
     stages = {name: (mean_ms(in_tail, name), mean_ms(typical, name)) for name in names}
     attributes, tested = over_represented(spans, in_tail, typical)
     return {

@@ -165,7 +165,7 @@ def test_stages_are_ordered_by_excess_and_the_limit_holds(store):
         spans += [
             Span(n, 1, 0, 0, 200 if slow else 100, attributes=tuple(colored) if slow else ()),
             Span(n, 2, 1, 0, 90 if slow else 40, stage="a"),
-            Span(n, 3, 1, 90, 80 if slow else 50, stage="b"),
+            Span(n, 3, 1, 90 if slow else 40, 80 if slow else 50, stage="b"),
         ]
     brute_force.insert(store, spans)
     result = tail(store, window(0, 10), quantile=0.85, limit=2)

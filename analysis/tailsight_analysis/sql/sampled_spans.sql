@@ -10,9 +10,14 @@ SELECT
     s.duration_ns AS duration_ns,
     toUInt8(multiIf(s.kind IN ('CLIENT', 'PRODUCER'), 0, s.kind IN ('SERVER', 'CONSUMER'), 2, 1)) AS half,
     s.host AS placed_on,
+    -- a parent does not wait for who consumes what it produced, nor for what says that it only follows from it
+    toUInt8(s.kind != 'CONSUMER' AND NOT arrayExists(
+        (id, attributes) -> id = s.parent_span_id AND lower(attributes['opentracing.ref_type']) = 'follows_from',
+        s.links.span_id, s.links.attributes)) AS blocks,
     if(has({by:Array(String)}, 'stage'), s.stage, '') AS by_stage,
     if(has({by:Array(String)}, 'hardware'), s.hardware, '') AS by_hardware,
     if(has({by:Array(String)}, 'service'), s.service, '') AS by_service,
+    if(has({by:Array(String)}, 'name'), s.name, '') AS by_name,
     if(has({by:Array(String)}, 'version'), s.version, '') AS by_version,
     if(has({by:Array(String)}, 'model'), s.model, '') AS by_model,
     if(has({by:Array(String)}, 'region'), s.region, '') AS by_region,

@@ -1,0 +1,92 @@
+"""Sampled requests as rows: how long each took, and on what, along its critical path. Most questions start here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tailsight_analysis.accounting import Bools, Floats, Ints, parents
+from tailsight_analysis.critical_path import Sections, critical_paths
+from tailsight_analysis.queries import query
+from tailsight_analysis.sample import Cuts, Sample, fetch_sample
+from tailsight_storage import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Requests, an entry each, in no order that means anything.
+
+    `weight` is for how many requests one stands, 1 where the SDK kept all. `in_tail` and `in_typical` are the classes
+    of the question's cuts; without any, all are in the tail. `contribution_ns` has a row a request and a column for each
+    of `groups`: for how many nanoseconds of its critical path spans of the group held it up; each row adds up to
+    `duration_ns`. With groups by stage, the group `("",)` is unaccounted. `entry` is the row of the entry span in
+    `sample.spans`.
+    """
+
+    start_ns: Ints
+    duration_ns: Ints
+    weight: Floats
+    failed: Bools
+    in_tail: Bools
+    in_typical: Bools
+    trace_ids: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
+    contribution_ns: Floats
+    entry: Ints
+    sample: Sample
+    parent: Ints
+    sections: Sections
+
+    def __len__(self) -> int:
+        return len(self.duration_ns)
+
+    def mean_ns(self, chosen: Bools) -> Floats:
+        """Mean contribution of each group to the chosen requests, in nanoseconds; zeros where none is chosen."""
+        weight = self.weight[chosen]
+        total: Floats = weight @ self.contribution_ns[chosen]
+        return total / max(float(weight.sum()), 1e-300)
+
+    def mean_duration_ns(self, chosen: Bools) -> float:
+        """Mean duration of the chosen requests, in nanoseconds; 0 where none is chosen."""
+        weight = self.weight[chosen]
+        return float(weight @ self.duration_ns[chosen]) / max(float(weight.sum()), 1e-300)
+
+
+def fetch_ledger(
+    store: Store, parameters: dict[str, Any], by: Sequence[str] = ("stage",), cuts: Cuts | None = None
+) -> Ledger:
+    """Fetch a sample of requests and account for their time, by one or more of DIMENSIONS.
+
+    `parameters` are those of sql/requests.sql (`reading.request_parameters`). Without `cuts`, all requests are alike,
+    and as many as MAX_REQUESTS are fetched.
+    """
+    if cuts is None:
+        cuts = Cuts(int(store.ask(query("request_count"), **parameters)[0]["requests"]))
+    return ledger_of(fetch_sample(store, parameters, by, cuts))
+
+
+def ledger_of(sample: Sample) -> Ledger:
+    """Account for the time of sampled requests."""
+    parent = parents(sample.spans)
+    sections = critical_paths(sample.spans, parent, sample.entry)
+    requests, groups = len(sample.entry), len(sample.groups)
+    cell = sections.request * groups + sample.group[sections.span]
+    sums = np.bincount(cell, weights=sections.duration_ns, minlength=requests * groups)
+    return Ledger(
+        start_ns=sample.spans.start_ns[sample.entry],
+        duration_ns=sample.spans.duration_ns[sample.entry],
+        weight=sample.weight,
+        failed=sample.failed,
+        in_tail=sample.in_tail,
+        in_typical=sample.in_typical,
+        trace_ids=sample.trace_ids,
+        groups=sample.groups,
+        contribution_ns=sums.reshape(requests, groups),
+        entry=sample.entry,
+        sample=sample,
+        parent=parent,
+        sections=sections,
+    )
