@@ -20,8 +20,8 @@ class Ledger:
     """Requests, an entry each, in no order that means anything.
 
     `weight` is for how many requests one stands, 1 where the SDK kept all. `in_tail` and `in_typical` are the classes
-    of the question's cuts; without any, all are in the tail. `contribution_ns` has a row a request and a column for each
-    of `groups`: for how many nanoseconds of its critical path spans of the group held it up; each row adds up to
+    of the question's cuts; without any, all are in the tail. `contribution_ns` has a row a request and a column for
+    each of `groups`: for how many nanoseconds of its critical path spans of the group held it up; each row adds up to
     `duration_ns`. With groups by stage, the group `("",)` is unaccounted. `entry` is the row of the entry span in
     `sample.spans`.
     """

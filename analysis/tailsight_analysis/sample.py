@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,10 @@ from tailsight_analysis.errors import AnalysisError
 from tailsight_analysis.queries import query
 from tailsight_storage import Store
 
-MAX_REQUESTS = 20_000  # of each class
+MAX_REQUESTS = 20_000  # of a uniform sample; a quarter of it of each class where classes are compared
 MAX_SPANS = 5_000_000  # of both together: about 1 GB while they are accounted
 TAIL, TYPICAL = 1, 2
-_HIGHEST_HASH = 2**64 - 2048  # the highest that a float holds
+_HIGHEST_KEY = 2**64 - 2048  # the highest that a float holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +34,19 @@ class Cuts:
     typical_from_ns: int = 1
     typical_to_ns: int = 0
 
-    def parameters(self) -> dict[str, int]:
+    def parameters(self) -> dict[str, int | str]:
         """Bind sql/sampled.sql."""
+        most = MAX_REQUESTS // 4 if self.typical_requests else MAX_REQUESTS
+        tail_key, typical_key = _key_limit(self.tail_requests, most), _key_limit(self.typical_requests, most)
         return {
             "every_trace": 0,
             "tail_from_ns": self.tail_from_ns,
-            "tail_hash": _hash_limit(self.tail_requests),
+            "tail_key": tail_key,
             "typical_from_ns": self.typical_from_ns,
             "typical_to_ns": self.typical_to_ns,
-            "typical_hash": _hash_limit(self.typical_requests),
-            "max_requests": MAX_REQUESTS,
+            "typical_key": typical_key,
+            "last_id": f"{max(tail_key, typical_key):016x}" + "f" * 16,
+            "max_requests": most,
         }
 
 
@@ -135,9 +139,9 @@ def codes_of(texts: npt.NDArray[Any]) -> tuple[Ints, list[str]]:
     return codes, list(known)
 
 
-def _hash_limit(requests: int) -> int:
-    """Up to which 64-bit hash about MAX_REQUESTS of so many requests lie: a few more, of which the lowest are taken."""
-    return round(_HIGHEST_HASH * min(1.0, 1.05 * MAX_REQUESTS / max(1, requests)))
+def _key_limit(requests: int, most: int) -> int:
+    """Up to which key so many of the requests lie at least, but for bad luck; of some more the first are taken."""
+    return round(_HIGHEST_KEY * min(1.0, (most + 4 * math.sqrt(most)) / max(1, requests)))
 
 
 def _column(rows: dict[str, Any], name: str, dtype: Any) -> npt.NDArray[Any]:

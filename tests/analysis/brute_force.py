@@ -132,7 +132,7 @@ def placed(span: Span, spans: list[Span], parents: dict[Span, Span | None]) -> l
             elif latest > span.end:
                 shift = span.end - latest
         result += [(child, shift) for child in group]
-    return result
+    return sorted(result, key=lambda each: (each[0].id, each[0].order))
 
 
 def self_ticks(spans: list[Span], parents: dict[Span, Span | None]) -> dict[Span, int]:

@@ -26,7 +26,7 @@ FROM
                 CAST(s.resource, 'Array(Tuple(String, String))')),
             [('service', s.service), ('hardware', s.hardware), ('host', s.host), ('region', s.region),
                 ('environment', s.environment), ('version', s.version), ('model', s.model)])) AS pair
-        WHERE {{around}} AND s.trace_id IN (SELECT trace_id FROM ({{sampled}}))
+        WHERE {{around}} AND {{in_sample}} AND s.trace_id IN (SELECT trace_id FROM ({{sampled}}))
     ) AS pairs
     INNER JOIN
     (

@@ -2,9 +2,7 @@
 -- sampled request: so that only these traces' requests are worked out, not all of the window's again.
 ({every_trace:UInt8} = 1 OR s.trace_id IN (
     SELECT s.trace_id FROM spans AS s
-    WHERE {every_trace:UInt8} = 0 AND {{within}}
+    WHERE {every_trace:UInt8} = 0 AND {plain:UInt8} = 0 AND {{within}} AND {{in_sample}}
         AND (empty({service:Array(String)}) OR s.service IN {service:Array(String)})
         AND (notEmpty({service:Array(String)}) OR {rootless:UInt8} = 1 OR s.parent_span_id = toFixedString('', 8))
-        AND ((s.duration_ns >= {tail_from_ns:UInt64} AND cityHash64(s.trace_id) <= {tail_hash:UInt64})
-            OR (s.duration_ns BETWEEN {typical_from_ns:UInt64} AND {typical_to_ns:UInt64}
-                AND cityHash64(s.trace_id) <= {typical_hash:UInt64}))))
+        AND {{qualifies}}))

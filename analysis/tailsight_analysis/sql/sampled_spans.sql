@@ -25,6 +25,6 @@ SELECT
     if(has({by:Array(String)}, 'run'), s.run, '') AS by_run,
     toUInt8({{filters}} AND (empty({service:Array(String)}) OR s.service IN {service:Array(String)})) AS matches
 FROM spans AS s
-WHERE {{around}} AND s.trace_id IN (SELECT trace_id FROM ({{sampled}}))
-ORDER BY cityHash64(s.trace_id), s.trace_id, s.span_id, half, s.start_time, s.duration_ns DESC, s.stage, s.service, s.host
+WHERE {{around}} AND {{in_sample}} AND s.trace_id IN (SELECT trace_id FROM ({{sampled}}))
+ORDER BY {{sample_key}}, s.trace_id, s.span_id, half, s.start_time, s.duration_ns DESC, s.stage, s.service, s.host
 LIMIT {max_spans:UInt64}
