@@ -5,10 +5,28 @@ Open a store with `connect`, say where to look with `Window` and `Filters`, and 
 
 from tailsight_analysis.attributes import OverRepresented
 from tailsight_analysis.breakdown import DIMENSIONS, Breakdown, BreakdownRow, breakdown
+from tailsight_analysis.causes import Cause
+from tailsight_analysis.conditions import Condition, Place
 from tailsight_analysis.errors import AnalysisError, NoSendersError, NoSpansError, NotEnoughDataError, QuestionError
+from tailsight_analysis.hardware import hardware
+from tailsight_analysis.hardware_result import (
+    Covariate,
+    Hardware,
+    HardwareComparison,
+    HardwareType,
+    HardwareUse,
+    Standardised,
+)
+from tailsight_analysis.jitter import Jitter, JitterRow, jitter
 from tailsight_analysis.latency import LatencySummary
+from tailsight_analysis.outcomes import Outcome, Shift
+from tailsight_analysis.pareto import pareto
+from tailsight_analysis.pareto_result import Dominated, Pareto, Variant
+from tailsight_analysis.quality import DataQuality, data_quality
+from tailsight_analysis.queueing import Queueing, Station, queueing
 from tailsight_analysis.reading import choices, connect, whole_time
 from tailsight_analysis.response import ResponseTimes
+from tailsight_analysis.scenarios import Scenario, default_scenarios
 from tailsight_analysis.scope import Filters, Window
 from tailsight_analysis.senders import (
     DEFAULT_GRACE_S,
@@ -21,8 +39,26 @@ from tailsight_analysis.senders import (
     senders_heard,
 )
 from tailsight_analysis.senders import State as SenderState
-from tailsight_analysis.tail import Excess, StageExcess, StoredRequests, Tail, tail
+from tailsight_analysis.statistics.dominance import Certainty, Estimate
+from tailsight_analysis.statistics.intervals import Interval
+from tailsight_analysis.statistics.standardise import Ratio
+from tailsight_analysis.tail import Examples, Excess, StageExcess, StoredRequests, Tail, tail
 from tailsight_analysis.timeline import Timeline, TimelinePoint, timeline
+from tailsight_analysis.trace import trace
+from tailsight_analysis.trace_result import (
+    Trace,
+    TraceContribution,
+    TraceEvent,
+    TraceInterval,
+    TraceLink,
+    TraceMoved,
+    TraceRequest,
+    TraceSection,
+    TraceSpan,
+)
+from tailsight_analysis.variance import variance
+from tailsight_analysis.variance_result import HardwareVariance, StageVariance, Variance, VarianceLedger, VarianceTerm
+from tailsight_analysis.whatif import WhatIf, whatif
 from tailsight_storage import DEFAULT_STORE, STORE_ENV, StorageError, Store, StoreUnavailableError
 
 __all__ = [
@@ -34,21 +70,47 @@ __all__ = [
     "AnalysisError",
     "Breakdown",
     "BreakdownRow",
+    "Cause",
+    "Certainty",
+    "Condition",
+    "Covariate",
+    "DataQuality",
     "Delivery",
     "Device",
+    "Dominated",
+    "Estimate",
+    "Examples",
     "Excess",
     "Filters",
     "Gap",
+    "Hardware",
+    "HardwareComparison",
+    "HardwareType",
+    "HardwareUse",
+    "HardwareVariance",
+    "Interval",
+    "Jitter",
+    "JitterRow",
     "LatencySummary",
     "NoSendersError",
     "NoSpansError",
     "NotEnoughDataError",
+    "Outcome",
     "OverRepresented",
+    "Pareto",
+    "Place",
     "QuestionError",
+    "Queueing",
+    "Ratio",
     "ResponseTimes",
+    "Scenario",
     "Sender",
     "SenderState",
+    "Shift",
     "StageExcess",
+    "StageVariance",
+    "Standardised",
+    "Station",
     "StorageError",
     "Store",
     "StoreUnavailableError",
@@ -56,13 +118,36 @@ __all__ = [
     "Tail",
     "Timeline",
     "TimelinePoint",
+    "Trace",
+    "TraceContribution",
+    "TraceEvent",
+    "TraceInterval",
+    "TraceLink",
+    "TraceMoved",
+    "TraceRequest",
+    "TraceSection",
+    "TraceSpan",
+    "Variance",
+    "VarianceLedger",
+    "VarianceTerm",
+    "Variant",
+    "WhatIf",
     "Window",
     "breakdown",
     "choices",
     "connect",
+    "data_quality",
+    "default_scenarios",
     "delivery",
+    "hardware",
+    "jitter",
+    "pareto",
+    "queueing",
     "senders_heard",
     "tail",
     "timeline",
+    "trace",
+    "variance",
+    "whatif",
     "whole_time",
 ]

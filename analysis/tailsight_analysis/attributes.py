@@ -1,15 +1,25 @@
-"""Which attribute values do slow requests have more often than typical ones? See docs/analysis/tail.md."""
+"""Which attribute values do requests have, and which do slow ones have more often? See docs/analysis/tail.md."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from tailsight_analysis.conditions import Row
+from tailsight_analysis.ledger import Ledger
 from tailsight_analysis.queries import query
 from tailsight_analysis.sample import Cuts, Picked
-from tailsight_analysis.significance import Ints, benjamini_hochberg, effective_counts, fisher_over_represented
+from tailsight_analysis.significance import (
+    Bools,
+    Floats,
+    Ints,
+    benjamini_hochberg,
+    effective_counts,
+    fisher_over_represented,
+)
 from tailsight_storage import Store
 
 SIGNIFICANCE = 0.05
@@ -38,6 +48,8 @@ PROMOTED_KEYS = (
     "thread.id",
     "thread.name",
 )
+_FEW = 1000  # requests, of which everything is read
+_MIX = np.uint64(11400714819323198485)  # as in sql/trace_facts.sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +79,83 @@ class OverRepresented:
         }
 
 
+def fetch_rows(store: Store, parameters: dict[str, Any], cuts: Cuts, ledger: Ledger) -> list[Row]:
+    """Return what the ledger's traces say of themselves, with the requests that say it.
+
+    `parameters` are those of sql/requests.sql, `cuts` those that the ledger was fetched with.
+    """
+    # what one trace only has can be several requests'
+    keep_rare = len(ledger) <= _FEW or len(set(ledger.trace_ids)) < len(ledger)
+    found = store.ask(
+        query("trace_facts"), **parameters | cuts.parameters(), promoted=list(PROMOTED_KEYS), keep_rare=int(keep_rare)
+    )
+    requests_of = _RequestsOf(ledger.trace_ids)
+    places = {(row["service"], row["stage"]): requests_of(row["traces"]) for row in found if row["key"] == ""}
+    rows = []
+    for row in found:
+        place = str(row["service"]), str(row["stage"])
+        requests = places[place] if row["all_of_place"] else requests_of(row["traces"])
+        if row["key"] and len(requests):
+            rows.append(Row(*place, str(row["key"]), str(row["value"]), requests))
+    return rows
+
+
 def over_represented(
-    store: Store, parameters: dict[str, Any], cuts: Cuts, tail: Picked, typical: Picked
+    rows: Iterable[Row], in_tail: Bools, in_typical: Bools, weight: Floats, tail: Picked, typical: Picked
 ) -> tuple[tuple[OverRepresented, ...], int]:
     """Return the significant values, greatest difference of shares first, and how many values were tested.
 
-    `parameters` are those of sql/requests.sql. `tail` and `typical` are the requests of each class in the sample.
+    A request has a value wherever in its trace it is. `in_tail`, `in_typical` and `weight` have an entry a request;
+    `tail` and `typical` are the requests of each class in the sample.
     """
-    rows = store.ask(query("attribute_pairs"), **parameters | cuts.parameters(), promoted=list(PROMOTED_KEYS))
-    tested = int(rows[0]["tests"]) if rows else 0
-    if parameters["weighted"]:
-        return judge_weighted(rows, tail, typical, tested), tested
-    return judge(rows, tail.requests, typical.requests, tested), tested
+    holders: dict[tuple[str, str], list[Ints]] = {}
+    for row in rows:
+        holders.setdefault((row.key, row.value), []).append(row.requests)
+    counted, tested = [], 0
+    tail_weight, typical_weight = np.where(in_tail, weight, 0.0), np.where(in_typical, weight, 0.0)
+    for (key, value), parts in holders.items():
+        members = parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))
+        of_tail, of_typical = int(in_tail[members].sum()), int(in_typical[members].sum())
+        if of_tail + of_typical < 2:  # a value of one request is no pattern
+            continue
+        tested += 1
+        if of_tail < 2:
+            continue
+        counted.append({
+            "key": key,
+            "value": value,
+            "tail_requests": of_tail,
+            "typical_requests": of_typical,
+            "tail_weight": float(tail_weight[members].sum()),
+            "tail_weight2": float((tail_weight[members] ** 2).sum()),
+            "typical_weight": float(typical_weight[members].sum()),
+            "typical_weight2": float((typical_weight[members] ** 2).sum()),
+        })  # fmt: skip
+    if not counted:
+        return (), 0
+    if bool((weight > 1).any()):
+        return judge_weighted(counted, tail, typical, tested), tested
+    return judge(counted, tail.requests, typical.requests, tested), tested
+
+
+class _RequestsOf:
+    """Finds the requests of traces: one each, but for traces with several requests."""
+
+    def __init__(self, trace_ids: tuple[str, ...]) -> None:
+        halves = np.frombuffer(bytes.fromhex("".join(trace_ids)), dtype="<u8").reshape(-1, 2)
+        with np.errstate(over="ignore"):
+            number = halves[:, 0] ^ (halves[:, 1] * _MIX)
+        self.order = np.argsort(number, kind="stable")
+        self.number = number[self.order]
+
+    def __call__(self, traces: list[int]) -> Ints:
+        wanted = np.array(traces, dtype=np.uint64)
+        first, end = (np.searchsorted(self.number, wanted, side=side) for side in ("left", "right"))
+        counts = end - first
+        # the places first, first + 1, … end − 1 of each
+        offsets = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+        rows: Ints = np.sort(self.order[np.repeat(first, counts) + offsets])
+        return rows
 
 
 def judge(rows: list[dict[str, Any]], tail: int, typical: int, tested: int) -> tuple[OverRepresented, ...]:

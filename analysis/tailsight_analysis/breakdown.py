@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from tailsight_analysis.accounting import parents, self_times, times_enclosed
+from tailsight_analysis.accounting import Floats, self_times, times_enclosed
+from tailsight_analysis.confidence import Scale, request_intervals, span_intervals
 from tailsight_analysis.errors import NoSpansError, QuestionError
 from tailsight_analysis.latency import LatencySummary, latency_fields
+from tailsight_analysis.ledger import Ledger, ledger_of
+from tailsight_analysis.quality import DataQuality, data_quality
 from tailsight_analysis.queries import query
 from tailsight_analysis.reading import request_parameters
 from tailsight_analysis.response import ResponseTimes, response_times
@@ -18,32 +21,36 @@ from tailsight_analysis.sample import Cuts, fetch_sample
 from tailsight_analysis.scope import NO_FILTERS, Filters, Window, describe, scope_parameters
 from tailsight_storage import Store
 
-DIMENSIONS = ("stage", "hardware", "service", "version", "model", "region", "host", "run")
+DIMENSIONS = ("stage", "hardware", "service", "name", "version", "model", "region", "host", "run")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakdownRow(LatencySummary):
     """One group of spans. `group` has a value for each dimension asked for ('' where a span has none).
 
-    `self_share` is the group's self time as a share of the requests' durations; None where no request was found.
+    `path_share` is how much of the requests' critical paths the group's spans are: over all groups they add up to 1.
+    `self_share` is the group's self time as a share of the requests' durations. None where no request was found.
     """
 
     group: dict[str, str]
     self_share: float | None
+    path_share: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: the dimensions, then the figures."""
         # not super(): dataclasses with slots are made anew, and lose the reference that it needs
-        return {**self.group, **LatencySummary.to_json(self), "self_share": self.self_share}
+        shares = {"path_share": self.path_share, "self_share": self.self_share}
+        return {**self.group, **LatencySummary.to_json(self), **shares}
 
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    """The answer, groups with the most self time first. `requests` sums up the requests as wholes.
+    """The answer, groups with the greatest share first. `requests` sums up the requests as wholes.
 
-    `sampled_requests` is how many of the stored requests were accounted span by span, for `self_share`. `weighted` says
+    `sampled_requests` is how many of the stored requests were accounted span by span, for the shares. `weighted` says
     whether stored requests stand for others that were not kept: figures are estimates then. `response` has the requests
-    that say when they should have started.
+    that say when they should have started. `interval_accuracy` is how far the ends of intervals may lie off, as a share
+    of them. `data` says what is not in the answer.
     """
 
     window: Window
@@ -54,6 +61,8 @@ class Breakdown:
     sampled_requests: int
     weighted: bool = False
     response: ResponseTimes | None = None
+    interval_accuracy: float = 0.0
+    data: DataQuality | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with stable keys; see docs/analysis/breakdown.md."""
@@ -64,6 +73,8 @@ class Breakdown:
             "requests": self.requests.to_json() if self.requests else None,
             "sampled_requests": self.sampled_requests,
             "weighted": self.weighted,
+            "interval_accuracy": self.interval_accuracy,
+            "data": self.data.to_json() if self.data else None,
             "response": self.response.to_json() if self.response else None,
             "rows": [row.to_json() for row in self.rows],
         }
@@ -77,29 +88,49 @@ def breakdown(store: Store, window: Window, filters: Filters = NO_FILTERS, by: S
     dimensions = _checked(by)
     parameters = request_parameters(store, window, filters)
     weighted = bool(parameters["weighted"])
-    question = query("breakdown_weighted" if weighted else "breakdown")
-    found = store.ask(question, **scope_parameters(window, filters), by=list(dimensions))
-    if not found:
+    of_spans = {**scope_parameters(window, filters), "by": list(dimensions)}
+    answered = store.ask(query("breakdown_weighted" if weighted else "breakdown"), **of_spans)
+    if not answered:
         raise NoSpansError(f"no spans in {describe(window, filters)}")
-    requests = request_summary(store, parameters, quantile=0.99)
-    shares: dict[tuple[str, ...], float] = {}
-    sampled = 0
+    found = {tuple(str(row[f"by_{name}"]) for name in dimensions): row for row in answered}
+    spans = sum(int(row["stored" if weighted else "spans"]) for row in answered)
+    scale = Scale.of(
+        spans, len(found), min(int(row["first_ns"]) for row in answered), max(int(row["last_ns"]) for row in answered)
+    )
+    intervals = span_intervals(store, {**of_spans, "weighted": weighted}, scale, found)
+
     summary, response = None, None
-    if requests is not None:
-        summary = LatencySummary(**latency_fields(requests, "requests"))
-        shares, sampled = _self_shares(store, parameters, dimensions, summary.stored_count)
+    shares = _Shares(0, {}, {})
+    if (requests := _request_latency(store, parameters)) is not None:
+        fields = latency_fields(requests, "requests")
+        stored = LatencySummary(**fields).stored_count
+        fields["intervals"] = request_intervals(store, parameters, scale, requests["quantiles_ns"], stored)
+        summary = LatencySummary(**fields)
+        shares = _shares(ledger_of(fetch_sample(store, parameters, dimensions, Cuts(stored))))
         response = response_times(store, parameters)
-    rows = []
-    for row in found:
-        group = tuple(str(row[f"by_{name}"]) for name in dimensions)
-        share = shares.get(group, 0.0) if sampled else None
-        rows.append(
-            BreakdownRow(
-                group=dict(zip(dimensions, group, strict=True)), self_share=share, **latency_fields(row, "spans")
-            )
+    rows = [
+        BreakdownRow(
+            group=dict(zip(dimensions, group, strict=True)),
+            self_share=shares.of_self.get(group, 0.0) if shares.requests else None,
+            path_share=shares.of_path.get(group, 0.0) if shares.requests else None,
+            intervals=intervals[group],
+            **latency_fields(row, "spans"),
         )
-    rows.sort(key=lambda row: (-(row.self_share or 0.0), tuple(row.group.values())))
-    return Breakdown(window, filters, dimensions, summary, tuple(rows), sampled, weighted, response)
+        for group, row in found.items()
+    ]
+    rows.sort(key=lambda row: (-(row.path_share or 0.0), -(row.self_share or 0.0), tuple(row.group.values())))
+    data = data_quality(
+        store,
+        window,
+        filters,
+        stored=summary.stored_count if summary else 0,
+        estimated=summary.count if summary else 0,
+        spans=spans,
+        late_spans=sum(int(row["late"]) for row in answered),
+    )
+    return Breakdown(
+        window, filters, dimensions, summary, tuple(rows), shares.requests, weighted, response, scale.accuracy, data
+    )
 
 
 def request_summary(store: Store, parameters: dict[str, Any], quantile: float) -> dict[str, Any] | None:
@@ -113,23 +144,43 @@ def request_summary(store: Store, parameters: dict[str, Any], quantile: float) -
     return row if row["requests"] else None
 
 
-def _self_shares(
-    store: Store, parameters: dict[str, Any], by: Sequence[str], requests: int
-) -> tuple[dict[tuple[str, ...], float], int]:
-    """Self time of each group as a share of the sampled requests' durations, and how many requests that are."""
-    sample = fetch_sample(store, parameters, by, Cuts(requests))
-    total_ns = float(sample.weight @ sample.spans.duration_ns[sample.entry])
+def _request_latency(store: Store, parameters: dict[str, Any]) -> dict[str, Any] | None:
+    """As `request_summary`, without what takes a class of requests apart from the others."""
+    if parameters["weighted"]:
+        return request_summary(store, parameters, quantile=0.99)
+    row = store.ask(query("request_latency"), **parameters)[0]
+    return row if row["requests"] else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Shares:
+    """What share of the sampled requests' durations each group is, by critical path and by self time."""
+
+    requests: int
+    of_path: dict[tuple[str, ...], float]
+    of_self: dict[tuple[str, ...], float]
+
+
+def _shares(ledger: Ledger) -> _Shares:
+    """Of each group, those spans count that match the filters themselves."""
+    sample, sections = ledger.sample, ledger.sections
+    total_ns = float(ledger.weight @ ledger.duration_ns)
     if not total_ns:
-        return {}, 0
-    parent = parents(sample.spans)
+        return _Shares(0, {}, {})
+
+    def by_group(group: Any, weights: Floats) -> dict[tuple[str, ...], float]:
+        sums_ns = np.bincount(group, weights=weights, minlength=len(sample.groups))
+        return {name: float(sum_ns) / total_ns for name, sum_ns in zip(sample.groups, sums_ns, strict=True)}
+
+    on_path = sections.duration_ns * ledger.weight[sections.request] * sample.matches[sections.span]
     chosen = np.zeros(len(sample.spans))
-    chosen[sample.entry] = sample.weight
-    counted = times_enclosed(parent, chosen) * sample.matches
-    sums_ns = np.bincount(
-        sample.group, weights=self_times(sample.spans, parent) * counted, minlength=len(sample.groups)
+    chosen[ledger.entry] = ledger.weight
+    counted = times_enclosed(ledger.parent, chosen) * sample.matches
+    return _Shares(
+        len(ledger),
+        by_group(sample.group[sections.span], on_path),
+        by_group(sample.group, self_times(sample.spans, ledger.parent) * counted),
     )
-    shares = {name: float(sum_ns) / total_ns for name, sum_ns in zip(sample.groups, sums_ns, strict=True)}
-    return shares, len(sample.entry)
 
 
 def _checked(by: Sequence[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tailsight_analysis.scope import NS_PER_MS
+from tailsight_analysis.statistics.intervals import Interval
 
 LEAST_BEYOND = 10  # of fewer requests beyond it, a quantile moves by itself
 QUANTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p95_ms": 0.95, "p99_ms": 0.99, "p999_ms": 0.999}
@@ -17,7 +18,8 @@ class LatencySummary:
 
     `jitter_ms` is p99 − p50. `error_rate` is the share whose status is ERROR. Where requests were sampled, all figures
     but `max_ms` are estimates, and `stored` is how many they come from; else it is None. `beyond_p999` is how many tell
-    what lies beyond p99.9, None where it follows from the count.
+    what lies beyond p99.9, None where it follows from the count. `intervals` are the quantiles' (95 %, in ms), in their
+    order; None where nobody asked.
     """
 
     count: int
@@ -31,6 +33,7 @@ class LatencySummary:
     error_rate: float
     stored: int | None = None
     beyond_p999: float | None = None
+    intervals: tuple[Interval, ...] | None = None
 
     @property
     def stored_count(self) -> int:
@@ -43,8 +46,13 @@ class LatencySummary:
         beyond = round(self.count * 0.001, 6) if self.beyond_p999 is None else self.beyond_p999
         return beyond < LEAST_BEYOND
 
+    @property
+    def p99_interval(self) -> Interval | None:
+        """Where p99 lies, with 95 % confidence."""
+        return None if self.intervals is None else self.intervals[3]
+
     def to_json(self) -> dict[str, Any]:
-        """Plain data, in the order in which one reads it."""
+        """Plain data, in the order in which one reads it; see docs/analysis/confidence.md for the intervals."""
         return {
             "count": self.count,
             **({} if self.stored is None else {"stored": self.stored}),
@@ -56,7 +64,18 @@ class LatencySummary:
             "max_ms": self.max_ms,
             "jitter_ms": self.jitter_ms,
             "error_rate": self.error_rate,
+            **(_intervals_json(self.intervals) if self.intervals else {}),
         }
+
+
+def _intervals_json(intervals: tuple[Interval, ...]) -> dict[str, Any]:
+    """`p99_interval_ms: [low, high]` and so on, null for an end that is not known, and how many more that takes."""
+    names = [name.removesuffix("_ms") for name in QUANTILES]
+    named = dict(zip(names, intervals, strict=True))
+    return {
+        **{f"{name}_interval_ms": [each.low, each.high] for name, each in named.items()},
+        "missing": {name: each.missing for name, each in named.items() if each.missing},
+    }
 
 
 def latency_fields(row: dict[str, Any], count: str) -> dict[str, Any]:

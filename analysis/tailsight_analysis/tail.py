@@ -1,24 +1,34 @@
-"""Why are the slow requests slow? Their stages and attributes against typical requests. See docs/analysis/tail.md."""
+"""Why are the slow requests slow? Their stages and the causes of their excess. See docs/analysis/tail.md."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from tailsight_analysis.attributes import OverRepresented, over_represented
+import numpy as np
+
+from tailsight_analysis.accounting import Bools, Floats
+from tailsight_analysis.attributes import OverRepresented, fetch_rows, over_represented
 from tailsight_analysis.breakdown import request_summary
+from tailsight_analysis.causes import Cause, Requests, examples, find_causes
+from tailsight_analysis.conditions import Place, facts_of
+from tailsight_analysis.device_state import device_numbers, fetch_samples
 from tailsight_analysis.errors import NoSpansError, NotEnoughDataError, QuestionError
 from tailsight_analysis.latency import LEAST_BEYOND
 from tailsight_analysis.ledger import Ledger, fetch_ledger
+from tailsight_analysis.load import fetch_load
 from tailsight_analysis.reading import request_parameters
-from tailsight_analysis.sample import Cuts
+from tailsight_analysis.redraw import Redraw
+from tailsight_analysis.sample import Cuts, Picked
 from tailsight_analysis.scope import NO_FILTERS, NS_PER_MS, Filters, Window, describe
+from tailsight_analysis.statistics.blocks import interval
 from tailsight_storage import Store
 
 LEAST_QUANTILE = 0.6  # typical requests lie between p40 and p60: a tail begins above them
 LEAST_REQUESTS = 5  # of four requests none need lie between p40 and p60
 DEFAULT_LIMIT = 20
+_LONGEST_NS = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +36,17 @@ class Excess:
     """Mean milliseconds per request in the tail and in typical requests, their difference, and its share of the whole.
 
     The whole is the difference between the mean durations of tail and of typical requests; shares are 0 where it is 0.
+    `excess_interval_ms` bounds the difference with 95 % confidence. `tail_path_share` and `typical_path_share` are what
+    part of the critical paths of all requests of the class it makes up.
     """
 
     tail_ms: float
     typical_ms: float
     excess_ms: float
     excess_share: float
+    excess_interval_ms: tuple[float, float] | None = None
+    tail_path_share: float = 0.0
+    typical_path_share: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -39,11 +54,14 @@ class Excess:
             "tail_ms": self.tail_ms,
             "typical_ms": self.typical_ms,
             "excess_ms": self.excess_ms,
+            "excess_interval_ms": list(self.excess_interval_ms) if self.excess_interval_ms else None,
             "excess_share": self.excess_share,
+            "tail_path_share": self.tail_path_share,
+            "typical_path_share": self.typical_path_share,
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageExcess(Excess):
     """What one stage contributes to the tail beyond what it contributes to typical requests."""
 
@@ -53,6 +71,18 @@ class StageExcess(Excess):
         """Plain data."""
         # not super(): dataclasses with slots are made anew, and lose the reference that it needs
         return {"stage": self.stage, **Excess.to_json(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Trace ids of requests near the median duration of their class, for `tailsight trace`."""
+
+    tail: tuple[str, ...] = ()
+    typical: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, list[str]]:
+        """Plain data."""
+        return {"tail": list(self.tail), "typical": list(self.typical)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +104,12 @@ class StoredRequests:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """The answer: stages and attributes with what explains most first; all stages and `unaccounted` add up to `total`.
+    """The answer: causes, stages and attributes; all stages and `unaccounted` add up to `total`.
 
-    Counts are of all requests; means and shares are over `tail_sampled` and `typical_sampled` of them. Where the SDK
-    kept only some requests, counts are estimates, and `stored` has how many of each the store holds; else it is None.
+    Causes stand in the order in which one should look at them: what explains most first, where nothing but a stage is
+    named a little later. Counts are of all requests; means and shares are over `tail_sampled` and `typical_sampled` of
+    them. Where the SDK kept only some requests, counts are estimates, and `stored` has how many of each the store
+    holds; else it is None.
     """
 
     window: Window
@@ -95,6 +127,8 @@ class Tail:
     tail_sampled: int
     typical_sampled: int
     stored: StoredRequests | None = None
+    causes: tuple[Cause, ...] = ()
+    examples: Examples = Examples()
 
     @property
     def held(self) -> StoredRequests:
@@ -123,6 +157,7 @@ class Tail:
             "typical_requests": self.typical_requests,
             "weighted": self.stored is not None,
             **(self.stored.to_json() if self.stored else {}),
+            "causes": [cause.to_json() for cause in self.causes],
             "total": self.total.to_json(),
             "stages": [stage.to_json() for stage in self.stages],
             "unaccounted": self.unaccounted.to_json(),
@@ -131,6 +166,7 @@ class Tail:
             "sampled": self.is_sampled,
             "tail_sampled": self.tail_sampled,
             "typical_sampled": self.typical_sampled,
+            "examples": self.examples.to_json(),
         }
 
 
@@ -141,7 +177,7 @@ def tail(
     quantile: float = 0.99,
     limit: int = DEFAULT_LIMIT,
 ) -> Tail:
-    """Compare requests at or above the quantile with those between p40 and p60, by stage and by attribute.
+    """Compare requests at or above the quantile with those from p40 to p60, by stage and attribute; name causes.
 
     `limit` is the most attributes to list. Raises NoSpansError or NotEnoughDataError where the window has too few
     requests for the quantile: fewer than 1 / (1 − quantile), or than 5.
@@ -172,16 +208,48 @@ def tail(
             missing,
         )
     threshold_ns, typical_from_ns, typical_to_ns = (int(cut) for cut in summary["cuts_ns"])
+    # beside the tail not typical requests, but a uniform sample: conditions are compared with all requests, and among
+    # them are the typical ones
     cuts = Cuts(
         tail_requests=stored.tail if stored else int(summary["tail_requests"]),
         tail_from_ns=threshold_ns,
-        typical_requests=stored.typical if stored else int(summary["typical_requests"]),
-        typical_from_ns=typical_from_ns,
-        typical_to_ns=typical_to_ns,
+        typical_requests=stored.requests if stored else requests,
+        typical_to_ns=_LONGEST_NS,
+        typical_from_ns=0,
     )
-    ledger = fetch_ledger(store, parameters, ("stage",), cuts)
+    ledger = fetch_ledger(store, parameters, ("stage", "service"), cuts)
+    everyone = ledger.in_typical
+    typical = everyone & (ledger.duration_ns >= typical_from_ns) & (ledger.duration_ns <= typical_to_ns)
+    ledger = replace(ledger, in_typical=typical)
+    if not typical.any() or not ledger.in_tail.any():
+        raise NotEnoughDataError(
+            f"the sample of {len(ledger)} requests in {describe(window, filters)} has none of the tail or none that is "
+            "typical: ask for a shorter window"
+        )
     total, stages, unaccounted = account(ledger)
-    attributes, tested = over_represented(store, parameters, cuts, ledger.sample.tail, ledger.sample.typical)
+    rows = fetch_rows(store, parameters, cuts, ledger)
+    attributes, tested = over_represented(
+        rows, ledger.in_tail, typical, ledger.weight, _picked(ledger, ledger.in_tail), _picked(ledger, typical)
+    )
+    facts = facts_of(rows, len(ledger))
+    typical_ns = round(total.typical_ms * NS_PER_MS)
+    count = stored.requests if stored else requests
+    facts = facts.with_numbers(*fetch_load(store, parameters, count, ledger.start_ns, typical_ns))
+    middle_ns = ledger.start_ns + ledger.duration_ns // 2
+    facts = facts.with_numbers(*device_numbers(rows, middle_ns, fetch_samples(store, window)))
+    tail_part = float(summary["tail_requests"]) / float(summary["estimated"] if stored else requests)
+    of_places = Requests(
+        places=tuple(Place(service, stage) for stage, service in ledger.groups),
+        contribution_ns=ledger.contribution_ns,
+        start_ns=ledger.start_ns,
+        duration_ns=ledger.duration_ns,
+        weight=ledger.weight,
+        everyone=everyone,
+        in_tail=ledger.in_tail,
+        in_typical=typical,
+        trace_ids=ledger.trace_ids,
+        tail_part=tail_part,
+    )
     return Tail(
         window=window,
         filters=filters,
@@ -196,8 +264,13 @@ def tail(
         attributes=attributes[:limit],
         attributes_tested=tested,
         tail_sampled=int(ledger.in_tail.sum()),
-        typical_sampled=int(ledger.in_typical.sum()),
+        typical_sampled=int(typical.sum()),
         stored=stored,
+        causes=find_causes(of_places, facts, threshold_ns, quantile),
+        examples=Examples(
+            examples(ledger.trace_ids, ledger.duration_ns, ledger.in_tail),
+            examples(ledger.trace_ids, ledger.duration_ns, typical),
+        ),
     )
 
 
@@ -209,24 +282,41 @@ def requests_needed(quantile: float) -> int:
 def account(ledger: Ledger) -> tuple[Excess, tuple[StageExcess, ...], Excess]:
     """Split the difference between tail and typical durations: in all, per stage by descending excess, unaccounted.
 
-    The ledger's groups are stages.
+    The first name of the ledger's groups is the stage.
     """
-    tail_of, typical_of = ledger.mean_ns(ledger.in_tail) / NS_PER_MS, ledger.mean_ns(ledger.in_typical) / NS_PER_MS
-    tail_total = ledger.mean_duration_ns(ledger.in_tail) / NS_PER_MS
-    typical_total = ledger.mean_duration_ns(ledger.in_typical) / NS_PER_MS
+    redraw = Redraw.of(ledger.start_ns, ledger.duration_ns, ledger.weight, ledger.in_tail, ledger.in_typical)
+    durations = ledger.duration_ns.astype(np.float64)
+    tail_total, typical_total = float(redraw.tail @ durations), float(redraw.typical @ durations)
     whole = tail_total - typical_total
 
-    def excess(in_tail: float, in_typical: float) -> tuple[float, float, float, float]:
+    def excess(time_ns: Floats) -> dict[str, Any]:
+        in_tail, in_typical = float(redraw.tail @ time_ns), float(redraw.typical @ time_ns)
         more = in_tail - in_typical
-        return in_tail, in_typical, more, more / whole if whole else 0.0
+        low, high = interval(more, redraw.excesses(time_ns))
+        return {
+            "tail_ms": in_tail / NS_PER_MS,
+            "typical_ms": in_typical / NS_PER_MS,
+            "excess_ms": more / NS_PER_MS,
+            "excess_share": more / whole if whole else 0.0,
+            "excess_interval_ms": (low / NS_PER_MS, high / NS_PER_MS),
+            "tail_path_share": in_tail / tail_total if tail_total else 0.0,
+            "typical_path_share": in_typical / typical_total if typical_total else 0.0,
+        }
 
+    time_of: dict[str, Floats] = {}
+    for code, (name, *_) in enumerate(ledger.groups):
+        time_of[name] = time_of.get(name, 0.0) + ledger.contribution_ns[:, code]
+    compared = ledger.in_tail | ledger.in_typical
     stages = [
-        StageExcess(*excess(float(tail_of[code]), float(typical_of[code])), stage=name)
-        for code, (name,) in enumerate(ledger.groups)
-        if name and (tail_of[code] or typical_of[code])  # the rest of a trace may have more
+        StageExcess(stage=name, **excess(time_ns))
+        for name, time_ns in time_of.items()
+        if name and time_ns[compared].any()  # the rest of a trace may have more
     ]
     stages.sort(key=lambda stage: (-stage.excess_ms, stage.stage))
-    rest = excess(
-        tail_total - sum(stage.tail_ms for stage in stages), typical_total - sum(stage.typical_ms for stage in stages)
-    )
-    return Excess(*excess(tail_total, typical_total)), tuple(stages), Excess(*rest)
+    rest = durations - sum((time_ns for name, time_ns in time_of.items() if name), np.zeros(len(durations)))
+    return Excess(**excess(durations)), tuple(stages), Excess(**excess(rest))
+
+
+def _picked(ledger: Ledger, chosen: Bools) -> Picked:
+    weights = ledger.weight[chosen]
+    return Picked(len(weights), float(weights.sum()), float(weights.max(initial=1.0)))

@@ -1,4 +1,4 @@
-"""The script that Streamlit runs: the navigation, the filter bar, one of the two views, or the state instead of it."""
+"""The script that Streamlit runs: the navigation, the filter bar, one of the views, or the state instead of it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,26 @@ from tailsight_dashboard.filters import Scope, show_bar
 
 VIEWS = Path(__file__).with_name("views")
 ICON = Path(__file__).with_name("icon.svg")
+PAGES = (  # name of the script and of the address; title, icon; the first is what opens
+    ("stages", "Stages", ":material/stacked_bar_chart:"),
+    ("tail", "Tail", ":material/hourglass_bottom:"),
+    ("trace", "Trace", ":material/account_tree:"),
+)
 
 
 def main() -> None:
     """Draw the page."""
     st.set_page_config(page_title="tailsight", page_icon=str(ICON), layout="wide")
     states.style()
-    stages = st.Page(VIEWS / "stages.py", title="Stages", icon=":material/stacked_bar_chart:", default=True)
-    tail = st.Page(VIEWS / "tail.py", title="Tail", icon=":material/hourglass_bottom:", url_path="tail")
-    page = st.navigation([stages, tail], position="top")
+    pages = {
+        name: st.Page(VIEWS / f"{name}.py", title=title, icon=icon, url_path=name, default=number == 0)
+        for number, (name, title, icon) in enumerate(PAGES)
+    }
+    page = st.navigation(list(pages.values()), position="top")
+    view = next(name for name, each in pages.items() if each is page)
     bar = st.empty()
     try:
-        draw(page, "stages" if page is stages else "tail", bar)
+        draw(page, view, bar)
     except StorageError as error:
         bar.empty()
         states.store_away(error)

@@ -25,6 +25,8 @@ from tailsight_dashboard.selection import (
     FIRST,
     LAST,
     PRESETS,
+    VIEW_CHOICES,
+    VIEW_KEYS,
     Selection,
     from_address,
 )
@@ -32,7 +34,6 @@ from tailsight_dashboard.ticking import rerun_every
 
 ROUNDING_S = 5  # of a window that ends now: within it, answers can be kept
 AUTO_REFRESH_S = 10
-VIEW_CHOICES = ("by", "scale", "quantile")
 _WRITTEN, _VIEW, _TOUCHED, _NOTES = "address written", "view shown", "widget touched", "notes"
 
 
@@ -86,6 +87,12 @@ def choice(name: str, label: str, options: Sequence[str], **widget: Any) -> str:
     return str(value)
 
 
+def entry(name: str, label: str, **widget: Any) -> str:
+    """Draw a view's own field for text, which lives in the address like the filters, and return what is in it."""
+    value = st.text_input(label, key=name, on_change=_touch, persist_state="session", **widget)
+    return str(value or "").strip()
+
+
 def current() -> Selection:
     """Return the choices as the widgets have them."""
     state = st.session_state
@@ -127,7 +134,8 @@ def take_address(view: str) -> None:
     for name in FILTERS:
         state[name] = list(selection.filters.get(name, ()))
     for name in VIEW_CHOICES:
-        state[name] = getattr(selection, name)
+        if name in VIEW_KEYS[view] or name not in state:  # an address says nothing of what other views have
+            state[name] = getattr(selection, name)
 
 
 def write_address(view: str) -> None:

@@ -29,14 +29,20 @@ PRESETS: dict[str, tuple[str, int | None]] = {  # what people read, seconds
 FILTERS = ("service", "hardware", "version", "model", "run")
 QUANTILES = {"p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 SCALES = ("log", "linear")
-VIEW_KEYS = {"stages": ("by", "scale"), "tail": ("quantile",)}
+SPANS = ("60", "300")
+VIEW_KEYS = {  # the choices that each view has
+    "stages": ("by", "scale"),
+    "tail": ("quantile",),
+    "trace": ("id", "spans", "quantile"),
+}
+VIEW_CHOICES = tuple(dict.fromkeys(name for names in VIEW_KEYS.values() for name in names))
 # of a custom time; without a zone, as the widgets have it
 FIRST, LAST = datetime.fromisoformat("1970-01-02"), datetime.fromisoformat("2200-01-01")
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The choices of both views. `since` and `until` (UTC, without a zone) count where `time` is `custom`."""
+    """The choices of all views. `since` and `until` (UTC, without a zone) count where `time` is `custom`."""
 
     time: str = "1h"
     since: datetime | None = None
@@ -45,6 +51,8 @@ class Selection:
     by: str = "stage"
     scale: str = "log"
     quantile: str = "p99"
+    id: str = ""
+    spans: str = SPANS[0]
 
     @property
     def as_filters(self) -> Filters:
@@ -72,7 +80,7 @@ DEFAULT = Selection()
 def from_address(parameters: Mapping[str, Sequence[str]]) -> tuple[Selection, tuple[str, ...]]:
     """Read an address' parameters; the notes say what was ignored and what would have been right."""
     notes: list[str] = []
-    known = ("time", "from", "to", *FILTERS, "by", "scale", "quantile")
+    known = ("time", "from", "to", *FILTERS, *VIEW_CHOICES)
     for name in parameters:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -93,6 +101,8 @@ def from_address(parameters: Mapping[str, Sequence[str]]) -> tuple[Selection, tu
         by=one_of("by", DIMENSIONS, DEFAULT.by),
         scale=one_of("scale", SCALES, DEFAULT.scale),
         quantile=one_of("quantile", tuple(QUANTILES), DEFAULT.quantile),
+        id=_last(parameters, "id") or "",
+        spans=one_of("spans", SPANS, DEFAULT.spans),
     )
     if selection.time != CUSTOM:
         return selection, tuple(notes)

@@ -24,12 +24,16 @@ from tailsight_analysis import (
     StoreUnavailableError,
     Tail,
     Timeline,
+    Trace,
+    WhatIf,
     Window,
     breakdown,
     choices,
     connect,
     tail,
     timeline,
+    trace,
+    whatif,
     whole_time,
 )
 
@@ -155,6 +159,11 @@ def _timeline(name: str, window: Window, filters: Filters) -> Answer[Timeline]:
 
 
 @_kept
+def _trace(name: str, trace_id: str, limit: int) -> Answer[Trace]:
+    return _ask(name, trace, trace_id, limit)
+
+
+@_kept
 def _choices(name: str, window: Window) -> Answer[dict[str, list[str]]]:
     return _ask(name, choices, window)
 
@@ -182,6 +191,16 @@ def ask_timeline(window: Window, filters: Filters) -> Timeline:
     since_ns, until_ns = max(window.since_ns, held.since_ns), min(window.until_ns, held.until_ns)
     shown = Window(since_ns, until_ns) if since_ns < until_ns else window
     return _timeline(dsn(), shown, filters).value
+
+
+def ask_trace(trace_id: str, limit: int) -> Answer[Trace]:
+    """One trace, by its id or the first digits, in all of the store. Raises QuestionError or NoSpansError."""
+    return _trace(dsn(), trace_id, limit)
+
+
+def ask_whatif(window: Window, filters: Filters, quantile: float) -> Answer[WhatIf]:
+    """Replay the requests with each stage faster: takes seconds, and is not kept. Raises as `ask_tail` does."""
+    return _ask(dsn(), whatif, window, filters, quantile=quantile)
 
 
 def ask_choices(window: Window) -> dict[str, list[str]]:

@@ -6,7 +6,7 @@ import os
 
 import streamlit as st
 
-from tailsight_analysis import AnalysisError, NotEnoughDataError, StorageError, StoreUnavailableError
+from tailsight_analysis import AnalysisError, NoSpansError, NotEnoughDataError, StorageError, StoreUnavailableError
 from tailsight_dashboard import source
 from tailsight_dashboard.filters import Scope, widen
 from tailsight_dashboard.format import clock, plain
@@ -93,14 +93,21 @@ def nothing_sent() -> None:
 def not_enough(error: NotEnoughDataError) -> None:
     """Say how much is missing."""
     st.subheader("Not enough requests to decide", anchor=False)
-    st.markdown(f"{_sentence(error)} Take a lower quantile, or more time.")
+    st.markdown(f"{sentence(error)} Take a lower quantile, or more time.")
     st.caption(f"As of **{clock(source.now_ns())}**")
+
+
+def no_trace(error: NoSpansError) -> None:
+    """Say that a trace is not there, and which are."""
+    st.subheader("No such trace", anchor=False)
+    st.markdown(sentence(error))
+    st.caption(f"As of **{clock(source.now_ns())}** · spans that are still on their way can bring it.")
 
 
 def cannot_answer(error: AnalysisError) -> None:
     """Say why the question has no answer."""
     st.subheader("This question has no answer", anchor=False)
-    st.markdown(_sentence(error))
+    st.markdown(sentence(error))
 
 
 def store_away(error: StorageError) -> None:
@@ -125,6 +132,7 @@ def store_away(error: StorageError) -> None:
     st.caption(f"Asked at {clock(source.now_ns())}; asking again every {WAITING_S} s.")
 
 
-def _sentence(error: Exception) -> str:
+def sentence(error: Exception) -> str:
+    """Write an error's message as a sentence that is harmless in Markdown, without the store's password."""
     text = plain(source.without_password(str(error)))
     return text[:1].upper() + text[1:].rstrip(".") + "."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -45,7 +45,7 @@ def latencies(rows: Sequence[BreakdownRow], dimension: str) -> Styler:
         "Errors": share,
         "Own time": _share_or_dash,
     }
-    return _styled(frame, formats)
+    return styled(frame, formats)
 
 
 def response(times: ResponseTimes) -> Styler:
@@ -57,7 +57,7 @@ def response(times: ResponseTimes) -> Styler:
             **{title: [getattr(line, field) for _, line in lines] for title, field in RESPONSE.items()},
         }
     )
-    return _styled(frame, dict.fromkeys(RESPONSE, milliseconds))
+    return styled(frame, dict.fromkeys(RESPONSE, milliseconds))
 
 
 def excess(tail: Tail) -> Styler:
@@ -65,6 +65,7 @@ def excess(tail: Tail) -> Styler:
     lines = [(step.stage, step) for step in tail.stages]
     steps = sorted([*lines, ("", tail.unaccounted)], key=lambda line: -line[1].excess_ms)
     named = [*((name or UNACCOUNTED, step) for name, step in steps), ("Sum", tail.total)]
+    known = tail.total.excess_interval_ms is not None
     frame = pd.DataFrame(
         {
             "Stage": [name for name, _ in named],
@@ -72,15 +73,16 @@ def excess(tail: Tail) -> Styler:
             "Typical (ms)": [step.typical_ms for _, step in named],
             "Excess (ms)": [step.excess_ms for _, step in named],
             "Of the excess": [step.excess_share for _, step in named],
+            **({"95 % (ms)": [_bounds(step.excess_interval_ms) for _, step in named]} if known else {}),
         }
     )
     formats: dict[str, Callable[[Any], str]] = {
         "Tail (ms)": milliseconds,
         "Typical (ms)": milliseconds,
-        "Excess (ms)": _signed,
+        "Excess (ms)": signed,
         "Of the excess": share,
     }
-    return _styled(frame, formats)
+    return styled(frame, formats)
 
 
 def attributes(found: Sequence[OverRepresented]) -> Styler:
@@ -96,7 +98,7 @@ def attributes(found: Sequence[OverRepresented]) -> Styler:
         }
     )
     never = [pair.typical_share == 0 for pair in found]
-    style = _styled(frame, {"Tail": share, "Typical": share, "Lift": text.lift, "p-value": text.p_value})
+    style = styled(frame, {"Tail": share, "Typical": share, "Lift": text.lift, "p-value": text.p_value})
     # a value that no typical request has: analysis gives a lower bound
     return style.format({"Lift": partial(text.lift, at_least=True)}, subset=(frame.index[never], ["Lift"]))
 
@@ -105,11 +107,16 @@ def _share_or_dash(value: float | None) -> str:
     return share(None if value is None or pd.isna(value) else value)
 
 
-def _signed(value_ms: float) -> str:
+def _bounds(interval_ms: tuple[float, float] | None) -> str:
+    return " – ".join(signed(bound) for bound in interval_ms) if interval_ms else "—"
+
+
+def signed(value_ms: float) -> str:
+    """Format milliseconds of a difference for a column whose title names the unit."""
     return f"+{milliseconds(value_ms)}" if value_ms > 0 else milliseconds(value_ms)
 
 
-def _styled(frame: pd.DataFrame, formats: dict[str, Callable[[Any], str]]) -> Styler:
+def styled(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]]) -> Styler:
     """Keep the numbers and show texts. pandas' stubs want functions that take any object."""
     shown: Any = formats
     return frame.style.format(shown)

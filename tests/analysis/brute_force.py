@@ -42,6 +42,7 @@ class Span:
     model: str = ""
     region: str = ""
     run: str = ""
+    name: str = "work"
     kind: int = 1
     error: bool = False
     attributes: tuple[tuple[str, str], ...] = ()
@@ -297,6 +298,7 @@ def breakdown(
     parents = parent_of(spans)
     own = self_ticks(spans, parents)
     entries = requests(spans, since, until, filters)
+    paths = {entry: path_ticks(entry, spans, parents) for entry in entries}
     total = sum(entry.duration * entry.weight for entry in entries)
     weighted = any(span.weight > 1 for span in spans)
     groups: dict[tuple[str, ...], list[Span]] = defaultdict(list)
@@ -305,18 +307,20 @@ def breakdown(
             groups[tuple(getattr(span, name) for name in by)].append(span)
     rows = {}
     for group, members in groups.items():
-        share = None
+        share = on_path = None
         if total:
-            share = sum(
-                own[span] * entry.weight
-                for entry in entries
+            counted = [
+                span
                 for span in spans
-                if tuple(getattr(span, name) for name in by) == group
-                and matches(span, filters, service=True)
-                and is_below(span, entry, parents)
-            ) / total  # fmt: skip
+                if tuple(getattr(span, name) for name in by) == group and matches(span, filters, service=True)
+            ]
+            share = sum(
+                own[span] * entry.weight for entry in entries for span in counted if is_below(span, entry, parents)
+            )
+            on_path = sum(paths[entry].get(span, 0) * entry.weight for entry in entries for span in counted)
+            share, on_path = share / total, on_path / total
         weights = [weight_of(span, spans) for span in members] if weighted else None
-        rows[group] = {**latencies(members, weights), "self_share": share}
+        rows[group] = {**latencies(members, weights), "path_share": on_path, "self_share": share}
     weights = [entry.weight for entry in entries] if weighted else None
     return (latencies(entries, weights) if entries else None), rows
 
@@ -437,7 +441,7 @@ def fields(span: Span) -> dict[str, Any]:
         "trace_id": span.trace.to_bytes(16, "big"),
         "span_id": span.id.to_bytes(8, "big"),
         "parent_span_id": span.parent.to_bytes(8, "big") if span.parent else b"",
-        "name": "work",
+        "name": span.name,
         "kind": span.kind,
         "start_time_unix_nano": start_ns,
         "end_time_unix_nano": start_ns + span.duration * TICK_NS,

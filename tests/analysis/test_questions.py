@@ -145,6 +145,13 @@ def test_answers_have_the_promised_keys(store):
         "max_ms",
         "jitter_ms",
         "error_rate",
+        "p50_interval_ms",
+        "p90_interval_ms",
+        "p95_interval_ms",
+        "p99_interval_ms",
+        "p999_interval_ms",
+        "missing",
+        "path_share",
         "self_share",
     ]
     assert list(answer["rows"][0]) == ["stage", "hardware", *figures]
@@ -206,7 +213,7 @@ def test_a_quantile_that_is_no_tail_is_refused(store, quantile):
         tail(store, window(0, 1), quantile=quantile)
 
 
-@pytest.mark.parametrize("by", [(), ("stage", "colour"), ("name",)])
+@pytest.mark.parametrize("by", [(), ("stage", "colour"), ("kind",)])
 def test_dimensions_that_do_not_exist_are_refused(store, by):
     with pytest.raises(QuestionError, match="use stage, hardware"):
         breakdown(store, window(0, 1), by=by)
@@ -216,7 +223,7 @@ def test_every_dimension_can_be_broken_down_by(store):
     brute_force.insert(store, [Span(1, 1, stage="s", region="r", run="n", model="m")])
     row = breakdown(store, window(0, 1), by=DIMENSIONS).rows[0]
     assert tuple(row.group.items()) == tuple(
-        zip(DIMENSIONS, ("s", "L4", "front", "1", "m", "r", "h1", "n"), strict=True)
+        zip(DIMENSIONS, ("s", "L4", "front", "work", "1", "m", "r", "h1", "n"), strict=True)
     )
 
 

@@ -11,8 +11,10 @@ from rich.console import Console
 from tailsight_analysis import (
     Breakdown,
     BreakdownRow,
+    DataQuality,
     Excess,
     Filters,
+    Interval,
     LatencySummary,
     OverRepresented,
     ResponseTimes,
@@ -33,9 +35,11 @@ def latency(**changes) -> dict[str, float]:
     return {"count": 1_234_567, **dict.fromkeys(names, 1234.5), "error_rate": 0.0123} | changes
 
 
-def a_breakdown(*names: str) -> Breakdown:
-    row = BreakdownRow(group={name: f"a long value of {name}" for name in names}, self_share=0.5, **latency())
-    return Breakdown(WINDOW, Filters(), names, LatencySummary(**latency()), (row, row), 1_234_567)
+def a_breakdown(*names: str, **changes) -> Breakdown:
+    row = BreakdownRow(
+        group={name: f"a long value of {name}" for name in names}, self_share=0.4, path_share=0.5, **latency(**changes)
+    )
+    return Breakdown(WINDOW, Filters(), names, LatencySummary(**latency(**changes)), (row, row), 1_234_567)
 
 
 def a_tail(*stages: tuple[str, float], unaccounted: float = 0.0, attributes=()) -> Tail:
@@ -51,7 +55,10 @@ def a_tail(*stages: tuple[str, float], unaccounted: float = 0.0, attributes=()) 
 def a_sampled_breakdown(*names: str) -> Breakdown:
     """Of requests that stand for several, with response times."""
     row = BreakdownRow(
-        group={name: f"a long value of {name}" for name in names}, self_share=0.5, **latency(stored=98_765)
+        group={name: f"a long value of {name}" for name in names},
+        self_share=0.4,
+        path_share=0.5,
+        **latency(stored=98_765),
     )
     whole = LatencySummary(**latency(stored=98_765, beyond_p999=3.2))
     times = ResponseTimes(LatencySummary(**latency(p99_ms=4321.0)), LatencySummary(**latency()), ignored=7)
@@ -213,3 +220,42 @@ def test_bars_stay_in_their_column(share):
 
 def test_bars_grow_by_eighths():
     assert [bar(share, 1) for share in (0, 0.125, 0.5, 1)] == ["", "▏", "▌", "█"]
+
+
+# --- how sure -------------------------------------------------------------------------------------------------------
+
+BOUNDED = tuple(Interval(1111.1, 1333.3) for _ in range(5))
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+@pytest.mark.parametrize("names", [("stage",), ("stage", "hardware", "service")])
+def test_a_breakdown_with_intervals_fits_and_says_where_the_p99_lies(width, names):
+    text = text_of(render_breakdown(a_breakdown(*names, intervals=BOUNDED)), width)
+    assert "…" not in text
+    assert all(len(line) <= width for line in text.splitlines())
+    assert "1,111–1,333" in text
+    assert "Not enough data" not in text
+
+
+def test_bounds_that_too_few_requests_leave_open_say_how_many_more_it_takes():
+    open_above = (*BOUNDED[:3], Interval(1111.1, None, 118), Interval(None, None, 3438))
+    text = text_of(render_breakdown(a_breakdown("stage", intervals=open_above)), 140)
+    assert text.count("≥ 1,111") == 3
+    assert "Not enough data for both bounds of p99 (118 more requests), p99.9 (3,438 more requests)." in text
+
+
+def test_what_is_not_in_the_data_is_said_under_the_table():
+    answer = a_breakdown("stage")
+    data = DataQuality(90, 90, dropped_spans=1200, missing_spans=30, rejected_spans=4, spans=100, late_spans=5)
+    text = " ".join(text_of(render_breakdown(replace(answer, data=data)), 140).split())
+    assert (
+        "Spans of this window: 1,200 dropped by their senders, 30 sent and not here, 4 rejected, "
+        "5 (5.0 %) more than a minute late. See `tailsight store senders`." in text
+    )
+
+
+@pytest.mark.parametrize("late", [0, 51, 100])
+def test_nothing_is_said_of_data_that_is_whole_or_was_imported(late):
+    data = DataQuality(90, 90, 0, 0, 0, spans=100, late_spans=late)
+    answer = replace(a_breakdown("stage"), data=data)
+    assert text_of(render_breakdown(answer), 140) == text_of(render_breakdown(a_breakdown("stage")), 140)

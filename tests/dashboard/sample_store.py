@@ -98,7 +98,7 @@ def send_sample(otlp_url: str, *, until_ns: int | None = None) -> None:
         for index in range(REQUESTS // 2):
             start_ns = end_ns - (REQUESTS // 2 - index) * 1_000_000_000
             _request(spans, random, start_ns, model, is_slow=index % 50 == 49)
-        _post(otlp_url, message.SerializeToString())
+        post(otlp_url, message.SerializeToString())
 
 
 def _request(spans: object, random: Random, start_ns: int, model: str, *, is_slow: bool) -> None:
@@ -129,7 +129,8 @@ def _request(spans: object, random: Random, start_ns: int, model: str, *, is_slo
         root.status.code = Status.STATUS_CODE_ERROR
 
 
-def _post(otlp_url: str, body: bytes) -> None:
+def post(otlp_url: str, body: bytes) -> None:
+    """Send one request of OTLP."""
     request = urllib.request.Request(
         f"{otlp_url}/v1/traces", data=body, headers={"Content-Type": "application/x-protobuf"}, method="POST"
     )

@@ -1,6 +1,7 @@
 -- What do the traces of sampled requests say of themselves, and where? One row a value of a key on the spans of one stage
 -- of one service, with the traces that have it. Columns stand under their own name; the keys that they came from, and keys
--- that name a thread, a process or the SDK, are left out, and values that one trace only has, unless they are numbers.
+-- that name a thread, a process or the SDK, are left out, and values that one trace only has,
+-- unless they are numbers, or asked for (`keep_rare`).
 -- The key '' stands for the spans themselves: its traces have such spans. What all of these have lists none (`all_of_place`).
 SELECT
     service, stage, key, value,
@@ -35,4 +36,4 @@ FROM
     )
     GROUP BY service, stage, key, value
 )
-WHERE together >= 2 OR key = '' OR isFinite(toFloat64OrNull(value))
+WHERE {keep_rare:UInt8} = 1 OR together >= 2 OR key = '' OR isFinite(toFloat64OrNull(value))

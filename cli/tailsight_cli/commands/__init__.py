@@ -31,6 +31,14 @@ COMMANDS: dict[str, CommandSpec] = {
     "import": CommandSpec("tailsight_cli.commands.import_", "collector", "Load recorded traces from files."),
     "breakdown": CommandSpec("tailsight_cli.commands.breakdown", "gate", "Latency per stage, hardware, version, …"),
     "tail": CommandSpec("tailsight_cli.commands.tail", "gate", "Why the slow requests are slow."),
+    "variance": CommandSpec("tailsight_cli.commands.variance", "gate", "Which stages make requests differ."),
+    "hardware": CommandSpec("tailsight_cli.commands.hardware", "gate", "Hardware types at the same work; cost, energy."),
+    "pareto": CommandSpec("tailsight_cli.commands.pareto", "gate", "Quality against latency, model by model."),
+    "jitter": CommandSpec("tailsight_cli.commands.jitter", "gate", "How much latencies vary: modes, periods, deadlines."),
+    "queue": CommandSpec("tailsight_cli.commands.queue", "gate", "How busy the queues are; waits with one more worker."),
+    "trace": CommandSpec("tailsight_cli.commands.trace", "gate", "Where the time of one request went."),
+    "whatif": CommandSpec("tailsight_cli.commands.whatif", "gate", "Which change would make requests faster."),
+    "compare": CommandSpec("tailsight_cli.commands.compare", "gate", "What changed between two runs: mix or slowdown."),
     "store": CommandSpec("tailsight_cli.commands.store", "gate", "What the store holds: what was sent, and lost."),
 }
 _OURS = ("tailsight", "tailsight_storage", "tailsight_collector", "tailsight_analysis", "tailsight_dashboard")

@@ -8,7 +8,8 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from tailsight_analysis import Breakdown, LatencySummary, ResponseTimes
+from tailsight_analysis import Breakdown, Interval, LatencySummary, ResponseTimes
+from tailsight_cli.render.quality import data_notes
 from tailsight_cli.render.text import (
     GAP,
     NO_VALUE,
@@ -24,7 +25,8 @@ from tailsight_cli.render.text import (
 NO_STAGE = "(no stage)"
 _EMPTY = {"stage": NO_STAGE}
 _SHARE = "share"
-_DROPPED = ("p90", "p99.9", "p95", "errors", "max", "stored")
+_WITHIN = "p99 within"
+_DROPPED = ("p90", "p95", "errors", _WITHIN, "p99.9", "max", "stored")
 _ROUGH = "~"  # before a figure that rests on too few
 _ROUGH_NOTE = f"{_ROUGH} fewer than 10 lie beyond this p99.9: a rough figure."
 _LEAST_NAME = 12  # characters that a dimension's names are folded to, before figures are left out
@@ -40,6 +42,7 @@ def render_breakdown(result: Breakdown) -> RenderableType:
         )
     if result.requests and result.sampled_requests < result.requests.stored_count:
         notes.append(f"“{_SHARE}” comes from {result.sampled_requests:,} of {result.requests.stored_count:,} requests.")
+    notes += data_notes(result.data)
     heading = title_line("Latency in ms", result.window, result.filters.label)
     response = _response(result.response) if result.response else []
     return Group(heading, _BreakdownTable(result), *note_lines(notes), *response)
@@ -70,8 +73,25 @@ class _BreakdownTable:
             texts = (Text(cell) for cell in cells)  # texts, because names may look like markup
             table.add_row(*texts, style="bold" if whole else "", end_section=whole)
         yield table
-        if any(cell.startswith(_ROUGH) for cell in shown.get("p99.9", [])):
-            yield from note_lines([_ROUGH_NOTE])
+        yield from note_lines(self._notes(shown))
+
+    def _notes(self, shown: dict[str, list[str]]) -> list[str]:
+        """Say what the figures that are shown need to be read right."""
+        notes = [_ROUGH_NOTE] if any(cell.startswith(_ROUGH) for cell in shown.get("p99.9", [])) else []
+        requests = self.result.requests
+        if requests is None or requests.intervals is None:
+            return notes
+        if _WITHIN not in shown:
+            notes.append(f"The requests' p99 is {significant(requests.p99_ms)} [{within(requests.p99_interval)}].")
+        lacking = {
+            name: each.missing
+            for name, each in zip(("p50", "p90", "p95", "p99", "p99.9"), requests.intervals, strict=True)
+            if each.missing and (name in shown or name == "p99")
+        }
+        if lacking:
+            more = ", ".join(f"{name} ({missing:,} more requests)" for name, missing in lacking.items())
+            notes.append(f"Not enough data for both bounds of {more}.")
+        return notes
 
     def _names(self) -> list[list[str]]:
         rows = [
@@ -83,7 +103,7 @@ class _BreakdownTable:
         return [["requests", *[""] * (len(self.result.by) - 1)], *rows]
 
     def _columns(self) -> dict[str, list[str]]:
-        figures = [(row, NO_VALUE if row.self_share is None else percent(row.self_share)) for row in self.result.rows]
+        figures = [(row, NO_VALUE if row.path_share is None else percent(row.path_share)) for row in self.result.rows]
         latencies: list[tuple[LatencySummary, str]] = list(figures)
         if self.result.requests is not None:
             latencies.insert(0, (self.result.requests, "100 %"))
@@ -94,6 +114,7 @@ class _BreakdownTable:
             "p90": [significant(latency.p90_ms) for latency, _ in latencies],
             "p95": [significant(latency.p95_ms) for latency, _ in latencies],
             "p99": [significant(latency.p99_ms) for latency, _ in latencies],
+            **self._within([latency for latency, _ in latencies]),
             "p99.9": [
                 f"{_ROUGH if latency.p999_is_rough else ''}{significant(latency.p999_ms)}" for latency, _ in latencies
             ],
@@ -102,6 +123,23 @@ class _BreakdownTable:
             "errors": [percent(latency.error_rate) for latency, _ in latencies],
             _SHARE: [share for _, share in latencies],
         }
+
+    @staticmethod
+    def _within(latencies: list[LatencySummary]) -> dict[str, list[str]]:
+        if all(latency.intervals is None for latency in latencies):
+            return {}
+        return {_WITHIN: [within(latency.p99_interval) for latency in latencies]}
+
+
+def within(interval: Interval | None) -> str:
+    """Write an interval: `38.0–44.9`, `≥ 38.0` where it has no upper bound, a dash where it has none at all."""
+    if interval is None or (interval.low is None and interval.high is None):
+        return NO_VALUE
+    if interval.high is None:
+        return f"≥ {significant(interval.low or 0.0)}"
+    if interval.low is None:
+        return f"≤ {significant(interval.high)}"
+    return f"{significant(interval.low)}–{significant(interval.high)}"
 
 
 def _response(times: ResponseTimes) -> list[RenderableType]:

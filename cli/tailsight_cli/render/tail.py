@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from tailsight_analysis import Excess, OverRepresented, Tail
+from tailsight_cli.render.causes import cause_words, causes_table
 from tailsight_cli.render.text import (
     bar,
     new_table,
@@ -22,7 +23,7 @@ LEAST_SHARE = 0.005
 
 
 def render_tail(result: Tail) -> RenderableType:
-    """Verdict in a sentence, stages with their excess, attributes that are over-represented."""
+    """Verdict in a sentence, causes, stages with their excess, attributes that are over-represented."""
     stages = new_table()
     stages.add_column("stage", overflow="fold", min_width=10)
     for heading in ("tail ms", "typical ms", "excess ms"):
@@ -52,10 +53,12 @@ def render_tail(result: Tail) -> RenderableType:
         title_line("Why slow requests are slow", result.window, result.filters.label),
         Text(verdict(result), style="bold"),
         Text(counts),
+        *_causes(result),
         stages,
         *note_lines(notes),
         Text(""),
         _attributes(result),
+        *note_lines(_examples(result)),
     )
 
 
@@ -68,6 +71,14 @@ def verdict(result: Tail) -> str:
     if extra_ms <= 0:
         return f"{threshold}, and the tail takes no longer than a typical request: there is nothing to explain."
     of_extra = f"of the tail's extra {significant(extra_ms)} ms"
+    if result.causes and result.causes[0].conditions:
+        cause = result.causes[0]
+        low, high = cause.excess_share_interval
+        text = f"{threshold}; {percent(cause.excess_share)} {of_extra} is {cause_words(cause)}"
+        text += f" [{percent(low)[:-2]}–{percent(high)}]"
+        if cause.without_ms is not None and cause.without_ms < result.threshold_ms:
+            text += f"; without it {quantile_name(result.quantile)} would be about {significant(cause.without_ms)} ms"
+        return f"{text}."
     parts = [(printable(stage.stage), stage.excess_share) for stage in result.stages]
     parts.append(("time that no stage accounts for", result.unaccounted.excess_share))
     parts = sorted((part for part in parts if part[1] >= LEAST_SHARE), key=lambda part: -part[1])
@@ -78,6 +89,24 @@ def verdict(result: Tail) -> str:
     if first[1] < 0.8 and others and others[0][1] >= 0.1:
         text += f", {percent(others[0][1])} is {others[0][0]}"
     return f"{text}."
+
+
+def _causes(result: Tail) -> list[RenderableType]:
+    """Table of causes, or plain words where none has a condition."""
+    if any(cause.conditions for cause in result.causes):
+        return [causes_table(result), Text("")]
+    if not result.causes:
+        return []
+    return [Text("No condition explains it: nothing that the spans say sets the slow requests apart.\n")]
+
+
+def _examples(result: Tail) -> list[str]:
+    """Name a slow request to look at, and a typical one."""
+    slow = next((cause.examples for cause in result.causes if cause.examples), result.examples.tail)
+    if not slow or not result.examples.typical:
+        return []
+    typical = result.examples.typical[0]
+    return ["", f"Look at a slow one: tailsight trace {slow[0]}", f"and a typical one:  tailsight trace {typical}"]
 
 
 def _attributes(result: Tail) -> RenderableType:

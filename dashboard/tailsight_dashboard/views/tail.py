@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import streamlit as st
 
-from tailsight_analysis import Tail
-from tailsight_dashboard import charts, source, tables, wording
+from tailsight_analysis import Cause, Tail
+from tailsight_dashboard import charts, links, source, tables, whatif, wording, wording_causes
 from tailsight_dashboard.filters import Scope, choice
 from tailsight_dashboard.format import UNACCOUNTED_HELP, clock, count, duration, plain, quantile
 from tailsight_dashboard.selection import QUANTILES
+
+MOST_CAUSES = 4  # that are shown at once
+CAUSES_HELP = (
+    "A stage, and the conditions under which it takes longer in the tail than in typical requests: values of attributes "
+    "and columns, ranges of numbers, load, states of devices."
+)
 
 
 def show() -> None:
@@ -32,7 +38,10 @@ def show() -> None:
         st.subheader("Mean time a request", anchor=False)
         st.dataframe(tables.excess(tail), hide_index=True, height="content", key="excess")
         st.caption(wording.tail_method(tail))
+    causes(scope, tail)
+    whatif.show(scope)
     attributes(tail)
+    examples(scope, tail)
 
 
 def metrics(tail: Tail) -> None:
@@ -43,6 +52,39 @@ def metrics(tail: Tail) -> None:
         st.metric("Mean of the tail", duration(tail.total.tail_ms), border=True)
         st.metric("Typical requests", count(tail.typical_requests), border=True, help="Between p40 and p60")
         st.metric("Mean of the typical", duration(tail.total.typical_ms), border=True)
+
+
+def causes(scope: Scope, tail: Tail) -> None:
+    """Show the causes, what explains most first, each with traces that have it."""
+    st.subheader("What makes the tail slow", anchor=False, help=CAUSES_HELP)
+    if not tail.causes:
+        st.markdown(wording_causes.no_cause())
+        return
+    for cause in tail.causes[:MOST_CAUSES]:
+        one_cause(scope, tail, cause)
+    if rest := tail.causes[MOST_CAUSES:]:
+        with st.expander(f"{count(len(rest))} smaller ones"):
+            for cause in rest:
+                one_cause(scope, tail, cause)
+    st.caption(wording_causes.method())
+
+
+def one_cause(scope: Scope, tail: Tail, cause: Cause) -> None:
+    """Show one cause: its name and share, what speaks for it, other names of it, and examples."""
+    with st.container(border=True, gap="xsmall"):
+        st.markdown(wording_causes.headline(cause))
+        st.caption(wording_causes.evidence(cause, tail))
+        if others := wording_causes.same_as(cause):
+            st.caption(others)
+        if cause.examples:
+            links.traces(scope, "Traces:", cause.examples)
+
+
+def examples(scope: Scope, tail: Tail) -> None:
+    """Link to traces of both classes."""
+    if tail.examples.tail or tail.examples.typical:
+        st.subheader("Example traces", anchor=False, help="Near the median duration of the tail and of the typical")
+        links.examples(scope, tail)
 
 
 def attributes(tail: Tail) -> None:

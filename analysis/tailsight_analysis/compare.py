@@ -1,0 +1,231 @@
+"""What changed from one set of requests to another, and is it mix or slowdown? See docs/analysis/compare.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tailsight_analysis.accounting import Bools, Floats, Ints
+from tailsight_analysis.comparison.calls import Place
+from tailsight_analysis.comparison.mix import Comparable, Requests, Step, comparable
+from tailsight_analysis.comparison.result import Cause, Comparison, Difference, Findings, Part, SideCount
+from tailsight_analysis.comparison.shift import BLOCKS
+from tailsight_analysis.comparison.sides import Fetched, Side, fetch_side, same_places
+from tailsight_analysis.comparison.slower import Change, Weighted, changes
+from tailsight_analysis.scope import NS_PER_MS
+from tailsight_analysis.statistics.paired import weighted_quantile
+from tailsight_storage import Store
+
+__all__ = [
+    "Cause",
+    "Comparison",
+    "Difference",
+    "Findings",
+    "Part",
+    "Requests",
+    "Side",
+    "SideCount",
+    "compare",
+    "compare_requests",
+]
+
+QUANTILES = {"p50": 0.5, "p99": 0.99}
+TAIL = 0.99
+LEAST_IN_TAIL = 10
+LEAST_SHARE = 0.05  # of the slowdown, of a cause
+LEAST_TAIL_SHARE = 0.05  # of the baseline's p99: the least relevant change in the tail
+DRAWS = 400
+DRAWN_BLOCKS = 2 * BLOCKS
+GRID = 4000  # values among which a draw's quantile is looked for
+_Z95 = 1.959964
+
+
+def compare(store: Store, baseline: Side, candidate: Side, said: Callable[[str], None] | None = None) -> Comparison:
+    """Compare the candidate's requests with the baseline's. `said` is told which step begins.
+
+    Raises NoSpansError where a side has no request, NotEnoughDataError where one has fewer than LEAST_REQUESTS.
+    """
+    say = said or (lambda _: None)
+    say("Reading the baseline's requests")
+    here = fetch_side(store, baseline, "baseline")
+    say("Reading the candidate's requests")
+    there = fetch_side(store, candidate, "candidate")
+    say("Reading what was asked")
+    first, second, places = same_places(store, here, there)
+    say("Comparing")
+    return Comparison(baseline, candidate, _count(here), _count(there), compare_requests(first, second, places))
+
+
+def compare_requests(baseline: Requests, candidate: Requests, places: Sequence[Place]) -> Findings:
+    """Compare two sets of requests whose columns are the same `places`. Pure."""
+    both = comparable(baseline, candidate, places)
+    differences = _differences(both, baseline, candidate)
+    causes: tuple[Cause, ...] = ()
+    improvements: tuple[Cause, ...] = ()
+    if not both.is_only_mix:
+        causes, improvements = _causes(both, baseline, candidate, places, differences)
+    return Findings(
+        differences, causes, improvements, both.covariates, both.not_comparable, both.effective, both.is_only_mix
+    )
+
+
+def _count(side: Fetched) -> SideCount:
+    looked_at = len(side.sample.entry)
+    if not side.weighted:
+        return SideCount(side.requests, looked_at, None)
+    return SideCount(
+        round(side.sample.tail.weight * side.requests / max(1, side.sample.tail.requests)), looked_at, side.requests
+    )
+
+
+# --- the request: how much of the difference is mix ------------------------------------------------------------------
+
+
+def _differences(both: Comparable, baseline: Requests, candidate: Requests) -> dict[str, Difference]:
+    drawn = [
+        [_drawn(step, side, seed) for step in steps]
+        for seed, (side, steps) in enumerate(((baseline, both.baseline), (candidate, both.candidate)))
+    ]
+    result = {}
+    for row, name in enumerate(("mean", *QUANTILES)):
+        here = [each[:, row] / NS_PER_MS for each in drawn[0]]
+        there = [each[:, row] / NS_PER_MS for each in drawn[1]]
+        # the first row of each is the figure itself, the others are its draws; what is left out counts to the mix
+        result[name] = Difference(
+            baseline_ms=float(here[0][0]),
+            candidate_ms=float(there[0][0]),
+            delta=_part(there[0] - here[0]),
+            workload=_part(there[0] - there[1] + here[1] - here[0])
+            if not both.is_only_mix
+            else _part(there[0] - here[0]),
+            hardware=_part(there[1] - there[2] + here[2] - here[1]),
+            slowdown=_part(there[2] - here[2] if not both.is_only_mix else np.zeros_like(here[0])),
+        )
+    return result
+
+
+def _part(values: Floats) -> Part:
+    """Take the figure (first) with the 2.5 % and 97.5 % points of its draws."""
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return Part(float(values[0]), float(low), float(high))
+
+
+def _drawn(step: Step, side: Requests, seed: int) -> Floats:
+    """Mean and quantiles of a step's durations (first row), and of DRAWS resamples of blocks of time (the others).
+
+    Blocks are drawn with replacement (Künsch 1989), the same ones for all steps of a side, so that what steps have in
+    common is no part of their difference.
+    """
+    edges = np.quantile(side.start_ns, np.linspace(0, 1, DRAWN_BLOCKS + 1)[1:-1])
+    block = np.searchsorted(edges, side.start_ns[step.chosen], side="right")
+    times = np.random.default_rng(seed).multinomial(DRAWN_BLOCKS, np.full(DRAWN_BLOCKS, 1 / DRAWN_BLOCKS), DRAWS)
+    order = np.argsort(step.duration_ns, kind="stable")
+    value, weight, block = step.duration_ns[order], step.weight[order], block[order]
+    masses = times @ np.bincount(block, weights=weight, minlength=DRAWN_BLOCKS)
+    masses = np.maximum(masses, 1e-300)
+    result = np.empty((DRAWS + 1, 1 + len(QUANTILES)))
+    result[0, 0] = weight @ value / weight.sum()
+    result[1:, 0] = times @ np.bincount(block, weights=weight * value, minlength=DRAWN_BLOCKS) / masses
+    least = float(weight[weight > 0].min())
+    for at, level in enumerate(QUANTILES.values(), 1):
+        result[0, at] = weighted_quantile(value, weight / least, [level])[0]
+        result[1:, at] = _drawn_quantile(value, weight, block, times, masses * level)
+    return result
+
+
+def _drawn_quantile(value: Floats, weight: Floats, block: Ints, times: Ints, wanted: Floats) -> Floats:
+    """Find the value at which each draw's mass reaches `wanted`: first among a few of the values, then between two."""
+    steps = max(1, len(value) // GRID)
+    rung = np.arange(len(value)) // steps  # values of a rung have about the same level
+    rungs = int(rung[-1]) + 1
+    per_block = np.bincount(block * rungs + rung, weights=weight, minlength=DRAWN_BLOCKS * rungs)
+    reached = np.cumsum(times @ per_block.reshape(DRAWN_BLOCKS, rungs), axis=1)
+    place = np.minimum((reached < wanted[:, None]).sum(axis=1), rungs - 1)
+    found: Floats = value[np.minimum(place * steps + steps // 2, len(value) - 1)]
+    return found
+
+
+# --- the causes ------------------------------------------------------------------------------------------------------
+
+
+def _causes(
+    both: Comparable,
+    baseline: Requests,
+    candidate: Requests,
+    places: Sequence[Place],
+    differences: dict[str, Difference],
+) -> tuple[tuple[Cause, ...], tuple[Cause, ...]]:
+    first, last = both.baseline[2], both.candidate[2]
+    contribution = both.contribution_ns[last.chosen]
+    here = Weighted(
+        baseline.start_ns[first.chosen],
+        first.weight,
+        baseline.contribution_ns[first.chosen],
+        baseline.visits[first.chosen],
+        _tail(first),
+        both.baseline_asked[first.chosen],
+    )
+    there = Weighted(
+        candidate.start_ns[last.chosen],
+        last.weight,
+        contribution,
+        both.visits[last.chosen],
+        _tail(last),
+        both.candidate_asked[last.chosen],
+    )
+    before = candidate.weight @ candidate.contribution_ns / candidate.weight.sum()
+    mix_ns = last.weight @ contribution / last.weight.sum() - before
+    tail_least_ns = LEAST_TAIL_SHARE * differences["p99"].baseline_ms * NS_PER_MS
+    slower, faster = changes(here, there, places, mix_ns, tail_least_ns)
+    slowdown_ms = differences["mean"].slowdown.ms
+    tail_ms = (_tail_mean(last) - _tail_mean(first)) / NS_PER_MS
+    return _shared(slower, slowdown_ms, tail_ms), _shared(faster, -slowdown_ms, -tail_ms)
+
+
+def _tail(step: Step) -> Bools:
+    """Find requests at or above the step's p99; above a lower quantile where these would be too few."""
+    level = min(TAIL, max(0.5, 1 - LEAST_IN_TAIL / max(1, len(step.duration_ns))))
+    weight = step.weight / step.weight[step.weight > 0].min()
+    tail: Bools = step.duration_ns >= weighted_quantile(step.duration_ns, weight, [level])[0]
+    return tail
+
+
+def _tail_mean(step: Step) -> float:
+    weight = step.weight * _tail(step)
+    return float(weight @ step.duration_ns / weight.sum())
+
+
+def _shared(found: Sequence[Change], whole_ms: float, tail_whole_ms: float) -> tuple[Cause, ...]:
+    """Say which share of the slowdown each change is: of the net one, or of all that was found where that is more."""
+    whole = max(abs(sum(change.delta_ns for change in found)) / NS_PER_MS, whole_ms, 1e-300)
+    tail_found = sum(max(0.0, _sign(change) * change.tail_delta_ns) for change in found) / NS_PER_MS
+    tail_whole = max(tail_found, tail_whole_ms, 1e-300)
+    causes = [_cause(change, whole, tail_whole) for change in found]
+    return tuple(cause for cause in causes if max(cause.share, cause.tail_share) >= LEAST_SHARE)
+
+
+def _sign(change: Change) -> int:
+    return 1 if change.delta_ns >= 0 else -1
+
+
+def _cause(change: Change, whole_ms: float, tail_whole_ms: float) -> Cause:
+    place, delta_ms, error_ms = change.place, change.delta_ns / NS_PER_MS, change.error_ns / NS_PER_MS
+    return Cause(
+        service=place.service,
+        name=place.name,
+        stage=place.stage,
+        hardware=place.hardware,
+        hardware_types=change.hardware,
+        baseline_ms=change.baseline_ns / NS_PER_MS,
+        candidate_ms=change.candidate_ns / NS_PER_MS,
+        delta=Part(delta_ms, delta_ms - _Z95 * error_ms, delta_ms + _Z95 * error_ms),
+        share=abs(delta_ms) / whole_ms,
+        tail_baseline_ms=change.tail_baseline_ns / NS_PER_MS,
+        tail_candidate_ms=change.tail_candidate_ns / NS_PER_MS,
+        tail_share=_sign(change) * change.tail_delta_ns / NS_PER_MS / tail_whole_ms,
+        baseline_calls=change.baseline_calls,
+        candidate_calls=change.candidate_calls,
+        p_value=change.p_value,
+        where="tail" if change.is_tail_only else "all",
+    )

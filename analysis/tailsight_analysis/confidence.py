@@ -1,0 +1,130 @@
+"""How sure is a quantile? Fetch what its interval follows from: how many were how long, in which block of time.
+
+The quantiles themselves are exact, and come from elsewhere. Here durations are counted in cells, so that what is
+fetched does not grow with the spans: see docs/analysis/confidence.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tailsight_analysis.queries import query
+from tailsight_analysis.scope import NS_PER_MS
+from tailsight_analysis.statistics.intervals import Cells, Interval, quantile_intervals
+from tailsight_storage import Store
+
+LEVELS = (0.5, 0.9, 0.95, 0.99, 0.999)
+EXACT_UP_TO = 200_000  # spans: of as many, every duration is a cell of its own
+ALL_BLOCKS_UP_TO = (
+    2_000_000  # spans: of more, every second block of time is counted, of four times as many every fourth
+)
+BLOCKS = 64
+MANY_GROUPS = 64
+_MANTISSA_BITS = 52
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How finely durations and time are counted. `parameters` bind sql/span_cells.sql and sql/request_cells.sql."""
+
+    cell_shift: int
+    blocks: int
+    stride: int
+    first_ns: int
+    block_ns: int
+
+    @classmethod
+    def of(cls, spans: int, groups: int, first_ns: int, last_ns: int) -> Scale:
+        """Choose one for so many spans, that start from `first_ns` to `last_ns`: the more, the coarser."""
+        many = groups > MANY_GROUPS
+        blocks = BLOCKS // 4 if many else BLOCKS
+        bits = None if spans <= EXACT_UP_TO else 5 if many else 9 if spans <= ALL_BLOCKS_UP_TO else 7
+        stride = 1 if spans <= ALL_BLOCKS_UP_TO else 2 if many or spans <= 4 * ALL_BLOCKS_UP_TO else 4
+        return cls(
+            cell_shift=0 if bits is None else _MANTISSA_BITS - bits,
+            blocks=blocks,
+            stride=stride,
+            first_ns=first_ns,
+            block_ns=(last_ns - first_ns) // blocks + 1,
+        )
+
+    @property
+    def accuracy(self) -> float:
+        """How far an interval's ends may lie off, as a share of them; 0 where they are exact."""
+        return 0.0 if self.cell_shift == 0 else float(2.0 ** (self.cell_shift - _MANTISSA_BITS))
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """Bind the queries."""
+        return {
+            "cell_shift": self.cell_shift,
+            "blocks": self.blocks,
+            "stride": self.stride,
+            "first_ns": self.first_ns,
+            "block_ns": self.block_ns,
+        }
+
+
+def span_intervals(
+    store: Store, parameters: Mapping[str, Any], scale: Scale, rows: Mapping[tuple[str, ...], Mapping[str, Any]]
+) -> dict[tuple[str, ...], tuple[Interval, ...]]:
+    """Intervals in ms of each group's quantiles, in the order of LEVELS.
+
+    `rows` are those of sql/breakdown.sql (or its weighted counterpart) by group, `parameters` its own and `weighted`.
+    """
+    by = parameters["by"]
+    asked = {name: value for name, value in parameters.items() if name != "weighted"}
+    question = query("span_cells_weighted" if parameters["weighted"] else "span_cells")
+    found = store.ask(question, **asked, **scale.parameters)
+    cells = {tuple(str(row[f"by_{name}"]) for name in by): row for row in found}
+    return {
+        group: _intervals(cells.get(group), scale, row["quantiles_ns"], int(row.get("stored", row.get("spans"))))
+        for group, row in rows.items()
+    }
+
+
+def request_intervals(
+    store: Store, parameters: Mapping[str, Any], scale: Scale, quantiles_ns: Sequence[float], stored: int
+) -> tuple[Interval, ...]:
+    """Intervals in ms of the requests' quantiles, in the order of LEVELS.
+
+    `parameters` are those of sql/requests.sql, `stored` is how many requests it finds.
+    """
+    row = store.ask(query("request_cells"), **parameters, **scale.parameters)[0]
+    return _intervals(row, scale, quantiles_ns, stored)
+
+
+def _intervals(
+    row: Mapping[str, Any] | None, scale: Scale, quantiles_ns: Sequence[float], stored: int
+) -> tuple[Interval, ...]:
+    cells = _cells(row or {}, scale)
+    counted = int(cells.count.sum())
+    # a group that is seen in the left out blocks only has no cells
+    part = 1.0 if scale.stride == 1 or not counted else counted / stored
+    found = quantile_intervals(cells, LEVELS, [float(value) for value in quantiles_ns], part=part)
+    return tuple(Interval(_ms(each.low), _ms(each.high), each.missing) for each in found)
+
+
+def _cells(row: Mapping[str, Any], scale: Scale) -> Cells:
+    codes = np.asarray(row.get("codes", ()), dtype=np.uint64)
+    counts = np.asarray(row.get("counts", ()), dtype=np.int64)
+    low = (codes << np.uint64(scale.cell_shift)).view(np.float64)
+    width = np.zeros(len(codes))
+    if scale.cell_shift:
+        width = ((codes + np.uint64(1)) << np.uint64(scale.cell_shift)).view(np.float64) - low
+    return Cells(
+        value=low,
+        width=width,
+        block=np.asarray(row.get("blocks", ()), dtype=np.int64),
+        count=counts,
+        weight=np.asarray(row.get("weights", counts), dtype=np.float64),
+        weight2=np.asarray(row.get("weights2", counts), dtype=np.float64),
+    )
+
+
+def _ms(value_ns: float | None) -> float | None:
+    return None if value_ns is None else value_ns / NS_PER_MS

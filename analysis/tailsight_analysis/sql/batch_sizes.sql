@@ -1,0 +1,9 @@
+-- Which spans of the sampled requests' traces say how large the batch was that they worked on? Ids as text and number.
+SELECT
+    lower(hex(s.trace_id)) AS trace,
+    reinterpretAsUInt64(s.span_id) AS span,
+    max(toFloat64OrZero(s.attributes['tailsight.batch.size'])) AS batch_size
+FROM spans AS s
+WHERE {{around}} AND {{in_sample}} AND s.trace_id IN (SELECT trace_id FROM ({{sampled}}))
+    AND toFloat64OrZero(s.attributes['tailsight.batch.size']) > 0
+GROUP BY trace, span

@@ -1,0 +1,157 @@
+"""Statements about requests that are not independent: stretches of time are, more or less, and so they are the units.
+
+A burst makes many requests slow together, and a version holds for hours. So shares are compared with a variance that
+comes from blocks of time (cluster-robust: Liang and Zeger 1986), and intervals by drawing whole blocks anew (block
+bootstrap: Künsch 1989). Where neighbouring blocks are still alike, there are as many fewer of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import t as student
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+MOST_BLOCKS = 200
+_LEAST_IN_A_BLOCK = 20
+_REPLICATES = 400
+_MOST_ALIKE = 0.9  # correlation of neighbouring blocks, above which it is no longer told from a trend
+_AS_IF_DRAWN = 0.1  # correlation of neighbouring requests, up to which a condition is as good as drawn for each
+_STEPS = 40  # of a bisection
+
+
+def time_blocks(start_ns: Ints) -> Ints:
+    """Divide requests into blocks of time, about as many in each, at most MOST_BLOCKS: the number of each one's.
+
+    Requests that start at one moment share a block.
+    """
+    count = max(1, min(MOST_BLOCKS, len(start_ns) // _LEAST_IN_A_BLOCK))
+    ends = np.quantile(start_ns, np.arange(1, count) / count) if len(start_ns) else np.empty(0)
+    blocks: Ints = np.searchsorted(ends, start_ns, side="right").astype(np.int64)
+    return blocks
+
+
+def chance_in_time(is_case: Bools, holds: Bools, block: Ints) -> float:
+    """Return a one-sided p-value: cases meet a condition more often than chance allows, whatever time does to both.
+
+    The three have an entry a request, in the order of time. A condition that requests meet as if it were drawn for each
+    of them anew is judged within blocks of time: then no trend and no burst of slow requests can feign anything. One
+    that holds in stretches is judged between blocks.
+    """
+    if _neighbours_alike(holds, block) <= _AS_IF_DRAWN:
+        return chance_within(is_case, holds, block)
+    return chance_of_difference(is_case, holds, block)
+
+
+def chance_within(is_case: Bools, holds: Bools, block: Ints) -> float:
+    """Return a one-sided p-value, had each block's cases been drawn from it at random: a bound (Chernoff 1952).
+
+    The null hypothesis of Mantel and Haenszel (1959). The number of cases that meet the condition is, but for drawing
+    without replacement, which varies less, a sum of independent draws with the block's share s: the bound is
+    min over t ≥ 0 of exp(Σ ln(1 − s + s·eᵗ) − t·met).
+    """
+    blocks = int(block.max(initial=-1)) + 1
+    share = np.bincount(block[holds], minlength=blocks) / np.maximum(np.bincount(block, minlength=blocks), 1)
+    cases = np.bincount(block[is_case], minlength=blocks)
+    met = int((is_case & holds).sum())
+    some = cases > 0
+    share, cases = share[some], cases[some]
+    if met <= float(cases @ share):
+        return 1.0
+    low, high = 0.0, 60.0
+    for _ in range(_STEPS):  # the exponent is convex in t: where its slope is 0, it is least
+        middle = (low + high) / 2
+        odds = share * np.exp(middle)
+        if float(cases @ (odds / (1 - share + odds))) < met:
+            low = middle
+        else:
+            high = middle
+    exponent = float(cases @ np.log1p(share * np.expm1(low))) - low * met
+    return float(np.exp(min(0.0, exponent)))
+
+
+def _neighbours_alike(holds: Bools, block: Ints) -> float:
+    """Correlation of requests that follow each other in a block, less what the block's share makes alike."""
+    blocks = int(block.max(initial=-1)) + 1
+    sizes = np.maximum(np.bincount(block, minlength=blocks), 1)
+    share = np.bincount(block[holds], minlength=blocks) / sizes
+    rest = holds - share[block]
+    squares = float((rest**2).sum())
+    if squares == 0:
+        return 1.0  # whole blocks meet it, or do not
+    together = block[1:] == block[:-1]
+    # a block's own mean was taken off, which makes its neighbours unlike by 1 / size
+    expected = -float((np.where(together, (share * (1 - share))[block[1:]], 0.0)).sum())
+    expected = expected / float(np.mean(sizes))
+    return (float((rest[1:] * rest[:-1])[together].sum()) - expected) / squares
+
+
+def chance_of_difference(is_case: Bools, holds: Bools, block: Ints) -> float:
+    """Return a one-sided p-value: cases are more where a condition holds, by more than blocks of time differ anyway.
+
+    The three have an entry a request. The difference of the shares is divided by its cluster-robust error and compared
+    with Student's t; the degrees of freedom are one less than the effective number of blocks, Σ(n)² / Σ(n²), in which
+    the condition holds, or does not, whichever is fewer. 1 where one stretch of time is all there is.
+    """
+    blocks = int(block.max(initial=-1)) + 1
+    inside, outside = np.bincount(block[holds], minlength=blocks), np.bincount(block[~holds], minlength=blocks)
+    if not inside.any() or not outside.any():
+        return 1.0
+    cases_in = np.bincount(block[holds & is_case], minlength=blocks)
+    cases_out = np.bincount(block[~holds & is_case], minlength=blocks)
+    share_in, share_out = cases_in.sum() / inside.sum(), cases_out.sum() / outside.sum()
+    if share_in <= share_out:
+        return 1.0
+    freedom = min(inside.sum() ** 2 / (inside**2).sum(), outside.sum() ** 2 / (outside**2).sum()) - 1
+    if freedom < 1:
+        return 1.0
+    rest = (cases_in - share_in * inside) / inside.sum() - (cases_out - share_out * outside) / outside.sum()
+    # a block with one request that is a case cannot vary: never less than what independent requests would
+    spread = share_in * (1 - share_in) / inside.sum() + share_out * (1 - share_out) / outside.sum()
+    variance = max(float((rest**2).sum()) * blocks / max(1, blocks - 1) * _inflation(rest), float(spread))
+    if variance <= 0:
+        return 0.0
+    return float(student.sf((share_in - share_out) / np.sqrt(variance), freedom))
+
+
+def _inflation(rest: Floats) -> float:
+    """By how much neighbouring blocks that are alike enlarge a variance: (1 + r) / (1 − r), r their correlation."""
+    squares = float((rest**2).sum())
+    if len(rest) < 3 or squares == 0:
+        return 1.0
+    alike = min(max(float((rest[1:] * rest[:-1]).sum()) / squares, 0.0), _MOST_ALIKE)
+    return (1 + alike) / (1 - alike)
+
+
+@dataclass(frozen=True, slots=True)
+class Resampler:
+    """Draws blocks anew, the same draws for every figure, so that ratios of figures keep together."""
+
+    block: Ints
+    draws: Floats  # (replicates, blocks): how often each block was drawn
+
+    @classmethod
+    def of(cls, block: Ints, seed: int = 0) -> Resampler:
+        """Prepare the draws; the same blocks give the same draws."""
+        blocks = int(block.max(initial=0)) + 1
+        draws = np.random.default_rng(seed).multinomial(blocks, np.full(blocks, 1 / blocks), size=_REPLICATES)
+        return cls(block, draws.astype(np.float64))
+
+    def sums(self, values: Floats) -> Floats:
+        """Sum values, an entry a request, in each replicate."""
+        total: Floats = self.draws @ np.bincount(self.block, weights=values, minlength=self.draws.shape[1])
+        return total
+
+
+def interval(estimate: float, replicates: Floats) -> tuple[float, float]:
+    """Bound an estimate with 95 % confidence by its replicates' quantiles, which must not exclude the estimate."""
+    finite = replicates[np.isfinite(replicates)]
+    if len(finite) == 0:
+        return estimate, estimate
+    low, high = np.quantile(finite, [0.025, 0.975])
+    return min(float(low), estimate), max(float(high), estimate)

@@ -1,0 +1,163 @@
+"""What changed between two sets of requests, in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from tailsight_analysis.compare import Cause, Comparison, Difference, Part, Side, SideCount
+from tailsight_cli.render.text import (
+    bar,
+    new_table,
+    note_lines,
+    percent,
+    printable,
+    requests_text,
+    significant,
+)
+
+
+def render_comparison(result: Comparison) -> RenderableType:
+    """Verdict in a sentence, the request's change with its parts, causes, improvements, and what is not comparable."""
+    found = result.findings
+    parts: list[RenderableType] = [
+        Text("What changed", style="bold"),
+        _side("baseline ", result.baseline, result.baseline_count),
+        _side("candidate", result.candidate, result.candidate_count),
+        Text(""),
+        Text(verdict(result), style="bold"),
+        Text(""),
+        _request(found.differences),
+    ]
+    if found.causes:
+        parts += [Text(""), _operations("slower", found.causes)]
+    if found.improvements:
+        parts += [Text(""), _operations("faster", found.improvements)]
+    notes = _notes(result)
+    return Group(*parts, *([Text("")] if notes else []), *note_lines(notes))
+
+
+def verdict(result: Comparison) -> str:
+    """Say in one sentence how the p99 changed, how much of it is mix, and what is slower."""
+    found = result.findings
+    p99 = found.differences["p99"]
+    text = f"p99 went from {significant(p99.baseline_ms)} to {significant(p99.candidate_ms)} ms"
+    if found.is_only_mix:
+        return f"{text}; the sides were asked too different things to tell mix from slowdown."
+    if not found.causes:
+        return f"{text}; no operation is slower for the same work on the same hardware, beyond chance."
+    first = found.causes[0]
+    where = ", in its long times only" if first.where == "tail" else ""
+    more = f"{_signed(first.delta.ms)} ms a request{where}, {percent(first.share)} of the slowdown"
+    return f"{text}. Slower first of all: {_name(first)}, {more}."
+
+
+def _side(name: str, side: Side, count: SideCount) -> Text:
+    label = printable(side.filters.label) or "all requests"
+    return Text.assemble(
+        f"{name}  ", label, (f"  {requests_text(count.requests)}, {side.window.label}", "dim"), overflow="fold"
+    )
+
+
+def _request(differences: Mapping[str, Difference]) -> RenderableType:
+    """Rows that add up; intervals are of the quantiles, the mean's are in the JSON."""
+    table = new_table()
+    table.add_column("request, ms", no_wrap=True)
+    for name in differences:
+        table.add_column(name, justify="right", no_wrap=True)
+        if name != "mean":
+            table.add_column("95 %", justify="right", no_wrap=True, style="dim")
+    plain = {"baseline": "baseline_ms", "candidate": "candidate_ms"}
+    for number, (heading, field) in enumerate(plain.items()):
+        cells: list[str] = []
+        for name, each in differences.items():
+            cells += [significant(getattr(each, field)), *([""] if name != "mean" else [])]
+        table.add_row(heading, *cells, end_section=number == 1)
+    for heading, field in {"workload mix": "workload", "hardware mix": "hardware", "slowdown": "slowdown"}.items():
+        table.add_row(heading, *_parts(differences, field), end_section=field == "slowdown")
+    table.add_row("change", *_parts(differences, "delta"), style="bold")
+    return table
+
+
+def _parts(differences: Mapping[str, Difference], field: str) -> list[str]:
+    cells: list[str] = []
+    for name, each in differences.items():
+        part: Part = getattr(each, field)
+        cells += [_signed(part.ms), *([_range(part)] if name != "mean" else [])]
+    return cells
+
+
+def _operations(heading: str, causes: tuple[Cause, ...]) -> RenderableType:
+    table = new_table()
+    table.add_column(heading, overflow="fold", ratio=1)
+    for title in ("baseline", "candidate", "change ms"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("share", no_wrap=True)
+    table.add_column("p", justify="right", no_wrap=True)
+    for cause in causes:
+        table.add_row(
+            Text(_name(cause)),
+            significant(cause.baseline_ms),
+            significant(cause.candidate_ms),
+            _signed(cause.delta.ms),
+            f"{percent(cause.share):>6} {bar(cause.share, 8)}",
+            f"{cause.p_value:.0e}" if cause.p_value < 0.001 else f"{cause.p_value:.3f}",
+        )
+    return table
+
+
+def _name(cause: Cause) -> str:
+    name = printable(" ".join(part for part in (cause.service, cause.name) if part))
+    if cause.stage and cause.stage != cause.name:
+        name += f" ({printable(cause.stage)})"
+    return f"{name} on {printable(cause.hardware)}" if cause.hardware else name
+
+
+def _notes(result: Comparison) -> list[str]:
+    found = result.findings
+    notes = []
+    for each in found.not_comparable:
+        lacking = (
+            f"{percent(each.candidate_share)} of the candidate's and {percent(each.baseline_share)} of the baseline's"
+        )
+        what = printable(each.covariate)
+        if each.adjusted:
+            notes.append(f"Not comparable by {what}: {lacking} requests have no counterpart; they count as mix.")
+        else:
+            notes.append(
+                f"Not adjusted for {what}, of which the sides have nothing in common: what it makes slower is not "
+                "told apart from a slowdown."
+            )
+    for name, count in (("baseline", result.baseline_count), ("candidate", result.candidate_count)):
+        if count.stored is not None:
+            notes.append(f"Estimates: {requests_text(count.stored)} of the {name} stand for {count.requests:,}.")
+        if count.looked_at < (count.stored or count.requests):
+            notes.append(f"Figures come from {count.looked_at:,} of the {name}'s requests.")
+    if result.candidate_count.looked_at and found.effective < 0.1 * result.candidate_count.looked_at:
+        notes.append(
+            f"The mixes differ much: the slowdown rests on what {significant(found.effective)} requests would tell."
+        )
+    changed = [cause for cause in found.causes if _called_more(cause)]
+    notes += [
+        f"{_name(cause)}: {significant(cause.baseline_calls)} calls a request became "
+        f"{significant(cause.candidate_calls)}."
+        for cause in changed
+    ]
+    return notes
+
+
+def _called_more(cause: Cause) -> bool:
+    return cause.candidate_calls > 1.1 * cause.baseline_calls
+
+
+def _signed(value: float) -> str:
+    text = significant(abs(value))
+    return text if text == "0" else f"{'+' if value > 0 else '−'}{text}"
+
+
+def _range(part: Part) -> str:
+    if part.ms == part.low_ms == part.high_ms == 0:
+        return ""
+    return f"{_signed(part.low_ms)} to {_signed(part.high_ms)}"

@@ -1,0 +1,36 @@
+"""Links from one view to another, which keep the time and the filters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import streamlit as st
+
+from tailsight_analysis import Tail
+from tailsight_dashboard.filters import Scope
+
+SHOWN_DIGITS = 8  # of a trace id: enough to tell a few apart
+ICON = ":material/account_tree:"
+
+
+def traces(scope: Scope, title: str, trace_ids: Iterable[str]) -> None:
+    """Draw a line of links to traces."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(title, width="content")
+        for trace_id in trace_ids:
+            st.page_link(
+                "views/trace.py",
+                label=trace_id[:SHOWN_DIGITS],
+                icon=ICON,
+                help=f"Trace {trace_id}",
+                query_params=replace(scope.selection, id=trace_id).to_address("trace"),
+            )
+
+
+def examples(scope: Scope, tail: Tail) -> None:
+    """Draw links to a few traces of the tail and to a few typical ones."""
+    found = (("**Tail** requests:", tail.examples.tail), ("**Typical** requests:", tail.examples.typical))
+    for title, trace_ids in found:
+        if trace_ids:
+            traces(scope, title, trace_ids)

@@ -1,0 +1,72 @@
+"""The sentences on the causes of a tail, in Markdown: what, how much of it, how sure, and what else it could be called."""
+
+from __future__ import annotations
+
+from tailsight_analysis import Cause, Condition, Place, Tail
+from tailsight_dashboard.format import duration, lift, p_value, plain, quantile, share
+
+_SEVERAL = "; "
+
+
+def headline(cause: Cause) -> str:
+    """Name a cause with its share of the extra time: `61 % of the extra time [52–70 %]: queue where batch size ≥ 24`."""
+    part = f"**{share(cause.excess_share)}** of the extra time [{_interval(cause.excess_share_interval)}]"
+    if not cause.conditions:
+        return f"{part}: {place(cause)}, and no condition sets those requests apart"
+    return f"{part}: {place(cause)} where **{'** and **'.join(_of(cause, each) for each in cause.conditions)}**"
+
+
+def place(cause: Cause) -> str:
+    """Name the stage of a cause and its service."""
+    name = f"**{plain(cause.stage)}**" if cause.stage else "**time that no stage accounts for**"
+    return f"{name} of {plain(cause.service)}" if cause.service else name
+
+
+def evidence(cause: Cause, tail: Tail) -> str:
+    """Say how many requests meet the conditions, how sure that is, and what would be without them."""
+    if not cause.conditions:
+        return "Where the time goes is known; why is not. The traces below have it."
+    typical = f"{share(cause.typical_share)} of typical ones" if cause.typical_share else "no typical one does"
+    times = lift(cause.lift, at_least=not cause.typical_share)
+    parts = [f"{share(cause.tail_share)} of tail requests meet this, {typical} ({times})"]
+    if cause.p_value is not None:
+        chance = p_value(cause.p_value)
+        parts.append(f"p {chance}" if chance.startswith("<") else f"p = {chance}")
+    if cause.without_ms is not None:
+        parts.append(
+            f"without it, {quantile(tail.quantile)} would be about **{duration(cause.without_ms)}** instead of "
+            f"{duration(tail.threshold_ms)}"
+        )
+    return " · ".join(parts)
+
+
+def same_as(cause: Cause) -> str:
+    """Name the conditions that (almost) the same requests meet; empty where there are none."""
+    others = [other for condition in cause.conditions for other in condition.same_as]
+    if not others:
+        return ""
+    return f"(Almost) the same requests have: {_SEVERAL.join(_of(cause, other) for other in others)}."
+
+
+def no_cause() -> str:
+    """Say that nothing was found."""
+    return "No stage takes so much longer in the tail that it could be called a cause."
+
+
+def method() -> str:
+    """Say what the figures are worth."""
+    return (
+        "Causes of one stage do not overlap. Shares have 95 % intervals; p-values are corrected for all conditions "
+        "tested. “Without” gives requests that meet the conditions the stage's time of those that do not: an estimate."
+    )
+
+
+def _of(cause: Cause, condition: Condition) -> str:
+    """Write a condition, and where it was seen unless that is the cause's own stage."""
+    is_here = condition.on == Place(cause.service, cause.stage)
+    return plain(condition.text if is_here else condition.label)
+
+
+def _interval(bounds: tuple[float, float]) -> str:
+    low, high = (share(bound) for bound in bounds)
+    return f"{low.removesuffix(' %')} – {high}"
