@@ -6,6 +6,7 @@ Open a store with `connect`, say where to look with `Window` and `Filters`, and 
 from tailsight_analysis.attributes import OverRepresented
 from tailsight_analysis.breakdown import DIMENSIONS, Breakdown, BreakdownRow, breakdown
 from tailsight_analysis.causes import Cause
+from tailsight_analysis.compare import CauseOfChange, Comparison, Difference, Side, compare
 from tailsight_analysis.conditions import Condition, Place
 from tailsight_analysis.errors import AnalysisError, NoSendersError, NoSpansError, NotEnoughDataError, QuestionError
 from tailsight_analysis.hardware import hardware
@@ -71,12 +72,15 @@ __all__ = [
     "Breakdown",
     "BreakdownRow",
     "Cause",
+    "CauseOfChange",
     "Certainty",
+    "Comparison",
     "Condition",
     "Covariate",
     "DataQuality",
     "Delivery",
     "Device",
+    "Difference",
     "Dominated",
     "Estimate",
     "Examples",
@@ -107,6 +111,7 @@ __all__ = [
     "Sender",
     "SenderState",
     "Shift",
+    "Side",
     "StageExcess",
     "StageVariance",
     "Standardised",
@@ -135,6 +140,7 @@ __all__ = [
     "Window",
     "breakdown",
     "choices",
+    "compare",
     "connect",
     "data_quality",
     "default_scenarios",

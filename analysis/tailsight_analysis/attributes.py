@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,7 @@ PROMOTED_KEYS = (
     "thread.id",
     "thread.name",
 )
+MOST_OF_TAIL, MOST = 2000, 4000  # requests whose attributes are read: it takes as long as the rest of the question
 _FEW = 1000  # requests, of which everything is read
 _MIX = np.uint64(11400714819323198485)  # as in sql/trace_facts.sql
 
@@ -79,17 +80,39 @@ class OverRepresented:
         }
 
 
-def fetch_rows(store: Store, parameters: dict[str, Any], cuts: Cuts, ledger: Ledger) -> list[Row]:
-    """Return what the ledger's traces say of themselves, with the requests that say it.
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What requests say of themselves: rows, whose requests are numbered among the `known` ones of a ledger."""
+
+    known: Bools
+    rows: list[Row]
+
+
+def fetch_said(store: Store, parameters: dict[str, Any], cuts: Cuts, ledger: Ledger) -> Said:
+    """Return what the traces of a ledger's requests say: of at most MOST_OF_TAIL of the tail and MOST others.
 
     `parameters` are those of sql/requests.sql, `cuts` those that the ledger was fetched with.
     """
     # what one trace only has can be several requests'
     keep_rare = len(ledger) <= _FEW or len(set(ledger.trace_ids)) < len(ledger)
+    bound = parameters | cuts.parameters()
+    keys = {
+        "tail_key": _fewer(bound["tail_key"], int(ledger.in_tail.sum()), MOST_OF_TAIL),
+        "typical_key": _fewer(bound["typical_key"], int(ledger.in_typical.sum()), MOST),
+    }
+    last_id = f"{max(keys.values()):016x}" + "f" * 16
     found = store.ask(
-        query("trace_facts"), **parameters | cuts.parameters(), promoted=list(PROMOTED_KEYS), keep_rare=int(keep_rare)
+        query("trace_facts"),
+        **bound | keys | {"last_id": last_id},
+        promoted=list(PROMOTED_KEYS),
+        keep_rare=int(keep_rare),
     )
-    requests_of = _RequestsOf(ledger.trace_ids)
+    known = np.zeros(len(ledger), dtype=np.bool_)
+    of_all = _RequestsOf(ledger.trace_ids)
+    for row in found:
+        if row["key"] == "":
+            known[of_all(row["traces"])] = True
+    requests_of = _RequestsOf([ledger.trace_ids[number] for number in np.flatnonzero(known).tolist()])
     places = {(row["service"], row["stage"]): requests_of(row["traces"]) for row in found if row["key"] == ""}
     rows = []
     for row in found:
@@ -97,7 +120,12 @@ def fetch_rows(store: Store, parameters: dict[str, Any], cuts: Cuts, ledger: Led
         requests = places[place] if row["all_of_place"] else requests_of(row["traces"])
         if row["key"] and len(requests):
             rows.append(Row(*place, str(row["key"]), str(row["value"]), requests))
-    return rows
+    return Said(known, rows)
+
+
+def _fewer(key: int, requests: int, most: int) -> int:
+    """Lower the limit of a sample's keys, which are uniform, so that about so many requests at most remain."""
+    return key if requests <= most else round(key * (most / requests))
 
 
 def over_represented(
@@ -141,7 +169,7 @@ def over_represented(
 class _RequestsOf:
     """Finds the requests of traces: one each, but for traces with several requests."""
 
-    def __init__(self, trace_ids: tuple[str, ...]) -> None:
+    def __init__(self, trace_ids: Sequence[str]) -> None:
         halves = np.frombuffer(bytes.fromhex("".join(trace_ids)), dtype="<u8").reshape(-1, 2)
         with np.errstate(over="ignore"):
             number = halves[:, 0] ^ (halves[:, 1] * _MIX)

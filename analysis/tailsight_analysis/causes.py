@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tailsight_analysis.conditions import Condition, Facts, Place, is_symptom
+from tailsight_analysis.conditions import LEAST_HOLDERS, Condition, Facts, Place, is_symptom
 from tailsight_analysis.counterfactual import quantile_without
 from tailsight_analysis.redraw import Redraw
 from tailsight_analysis.rules import (
-    LEAST_HOLDERS,
     TIERS,
     Candidate,
     Question,
@@ -71,6 +70,17 @@ class Requests:
     in_typical: Bools
     trace_ids: tuple[str, ...]
     tail_part: float
+
+    def among(self, chosen: Bools) -> Requests:
+        """Keep some of the requests, chosen by something that has nothing to do with them."""
+        if chosen.all():
+            return self
+        rows = np.flatnonzero(chosen)
+        return Requests(
+            self.places, self.contribution_ns[rows], self.start_ns[rows], self.duration_ns[rows], self.weight[rows],
+            self.everyone[rows], self.in_tail[rows], self.in_typical[rows],
+            tuple(self.trace_ids[row] for row in rows.tolist()), self.tail_part,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +197,7 @@ class _Search:
             case=case,
             control=requests.everyone & ~case,
             elevated=elevated,
+            time_ns=requests.contribution_ns[:, unit],
             weight=requests.weight,
             block=self.redraw.block,
             service=place.service,

@@ -9,7 +9,7 @@ import numpy as np
 from tailsight_analysis.accounting import Bools, Floats, Ints
 from tailsight_analysis.comparison.calls import Place
 from tailsight_analysis.comparison.mix import Comparable, Requests, Step, comparable
-from tailsight_analysis.comparison.result import Cause, Comparison, Difference, Findings, Part, SideCount
+from tailsight_analysis.comparison.result import CauseOfChange, Comparison, Difference, Findings, Part, SideCount
 from tailsight_analysis.comparison.shift import BLOCKS
 from tailsight_analysis.comparison.sides import Fetched, Side, fetch_side, same_places
 from tailsight_analysis.comparison.slower import Change, Weighted, changes
@@ -18,7 +18,7 @@ from tailsight_analysis.statistics.paired import weighted_quantile
 from tailsight_storage import Store
 
 __all__ = [
-    "Cause",
+    "CauseOfChange",
     "Comparison",
     "Difference",
     "Findings",
@@ -37,7 +37,8 @@ LEAST_SHARE = 0.05  # of the slowdown, of a cause
 LEAST_TAIL_SHARE = 0.05  # of the baseline's p99: the least relevant change in the tail
 DRAWS = 400
 DRAWN_BLOCKS = 2 * BLOCKS
-GRID = 4000  # values among which a draw's quantile is looked for
+GRID = 1000  # values among which a draw's quantile is looked for …
+_AROUND = 0.8  # … from so far of what lies above it, to as far on the other side
 _Z95 = 1.959964
 
 
@@ -61,8 +62,8 @@ def compare_requests(baseline: Requests, candidate: Requests, places: Sequence[P
     """Compare two sets of requests whose columns are the same `places`. Pure."""
     both = comparable(baseline, candidate, places)
     differences = _differences(both, baseline, candidate)
-    causes: tuple[Cause, ...] = ()
-    improvements: tuple[Cause, ...] = ()
+    causes: tuple[CauseOfChange, ...] = ()
+    improvements: tuple[CauseOfChange, ...] = ()
     if not both.is_only_mix:
         causes, improvements = _causes(both, baseline, candidate, places, differences)
     return Findings(
@@ -84,7 +85,7 @@ def _count(side: Fetched) -> SideCount:
 
 def _differences(both: Comparable, baseline: Requests, candidate: Requests) -> dict[str, Difference]:
     drawn = [
-        [_drawn(step, side, seed) for step in steps]
+        _drawn_steps(steps, side, seed)
         for seed, (side, steps) in enumerate(((baseline, both.baseline), (candidate, both.candidate)))
     ]
     result = {}
@@ -111,6 +112,16 @@ def _part(values: Floats) -> Part:
     return Part(float(values[0]), float(low), float(high))
 
 
+def _drawn_steps(steps: Sequence[Step], side: Requests, seed: int) -> list[Floats]:
+    """Draw each step of a side; a step that changed nothing is not drawn again."""
+    drawn: list[Floats] = []
+    for number, step in enumerate(steps):
+        same = number > 0 and np.array_equal(step.weight, steps[number - 1].weight)
+        same = same and np.array_equal(step.duration_ns, steps[number - 1].duration_ns)
+        drawn.append(drawn[-1] if same else _drawn(step, side, seed))
+    return drawn
+
+
 def _drawn(step: Step, side: Requests, seed: int) -> Floats:
     """Mean and quantiles of a step's durations (first row), and of DRAWS resamples of blocks of time (the others).
 
@@ -119,7 +130,8 @@ def _drawn(step: Step, side: Requests, seed: int) -> Floats:
     """
     edges = np.quantile(side.start_ns, np.linspace(0, 1, DRAWN_BLOCKS + 1)[1:-1])
     block = np.searchsorted(edges, side.start_ns[step.chosen], side="right")
-    times = np.random.default_rng(seed).multinomial(DRAWN_BLOCKS, np.full(DRAWN_BLOCKS, 1 / DRAWN_BLOCKS), DRAWS)
+    drawn = np.random.default_rng(seed).multinomial(DRAWN_BLOCKS, np.full(DRAWN_BLOCKS, 1 / DRAWN_BLOCKS), DRAWS)
+    times: Floats = drawn.astype(np.float64)
     order = np.argsort(step.duration_ns, kind="stable")
     value, weight, block = step.duration_ns[order], step.weight[order], block[order]
     masses = times @ np.bincount(block, weights=weight, minlength=DRAWN_BLOCKS)
@@ -130,19 +142,25 @@ def _drawn(step: Step, side: Requests, seed: int) -> Floats:
     least = float(weight[weight > 0].min())
     for at, level in enumerate(QUANTILES.values(), 1):
         result[0, at] = weighted_quantile(value, weight / least, [level])[0]
-        result[1:, at] = _drawn_quantile(value, weight, block, times, masses * level)
+        result[1:, at] = _drawn_quantile(value, weight, block, times, level, masses)
     return result
 
 
-def _drawn_quantile(value: Floats, weight: Floats, block: Ints, times: Ints, wanted: Floats) -> Floats:
-    """Find the value at which each draw's mass reaches `wanted`: first among a few of the values, then between two."""
-    steps = max(1, len(value) // GRID)
-    rung = np.arange(len(value)) // steps  # values of a rung have about the same level
+def _drawn_quantile(value: Floats, weight: Floats, block: Ints, times: Floats, level: float, masses: Floats) -> Floats:
+    """Find the quantile of each draw, among at most GRID of the values around it; values ascend."""
+    reached = np.cumsum(weight) / weight.sum()
+    first, last = np.searchsorted(reached, (level - _AROUND * (1 - level), level + _AROUND * (1 - level)))
+    first, last = max(0, int(first) - 1), min(len(value), int(last) + 1)
+    below = times @ np.bincount(block[:first], weights=weight[:first], minlength=DRAWN_BLOCKS)
+    steps = max(1, -(-(last - first) // GRID))
+    rung = np.arange(last - first) // steps
     rungs = int(rung[-1]) + 1
-    per_block = np.bincount(block * rungs + rung, weights=weight, minlength=DRAWN_BLOCKS * rungs)
-    reached = np.cumsum(times @ per_block.reshape(DRAWN_BLOCKS, rungs), axis=1)
-    place = np.minimum((reached < wanted[:, None]).sum(axis=1), rungs - 1)
-    found: Floats = value[np.minimum(place * steps + steps // 2, len(value) - 1)]
+    cells = np.bincount(
+        block[first:last] * rungs + rung, weights=weight[first:last], minlength=DRAWN_BLOCKS * rungs
+    ).reshape(DRAWN_BLOCKS, rungs)
+    mass = below[:, None] + np.cumsum(times @ cells, axis=1)
+    place = np.minimum((mass < (level * masses)[:, None]).sum(axis=1), rungs - 1)
+    found: Floats = value[np.minimum(first + place * steps + steps // 2, last - 1)]
     return found
 
 
@@ -155,7 +173,7 @@ def _causes(
     candidate: Requests,
     places: Sequence[Place],
     differences: dict[str, Difference],
-) -> tuple[tuple[Cause, ...], tuple[Cause, ...]]:
+) -> tuple[tuple[CauseOfChange, ...], tuple[CauseOfChange, ...]]:
     first, last = both.baseline[2], both.candidate[2]
     contribution = both.contribution_ns[last.chosen]
     here = Weighted(
@@ -196,7 +214,7 @@ def _tail_mean(step: Step) -> float:
     return float(weight @ step.duration_ns / weight.sum())
 
 
-def _shared(found: Sequence[Change], whole_ms: float, tail_whole_ms: float) -> tuple[Cause, ...]:
+def _shared(found: Sequence[Change], whole_ms: float, tail_whole_ms: float) -> tuple[CauseOfChange, ...]:
     """Say which share of the slowdown each change is: of the net one, or of all that was found where that is more."""
     whole = max(abs(sum(change.delta_ns for change in found)) / NS_PER_MS, whole_ms, 1e-300)
     tail_found = sum(max(0.0, _sign(change) * change.tail_delta_ns) for change in found) / NS_PER_MS
@@ -209,9 +227,9 @@ def _sign(change: Change) -> int:
     return 1 if change.delta_ns >= 0 else -1
 
 
-def _cause(change: Change, whole_ms: float, tail_whole_ms: float) -> Cause:
+def _cause(change: Change, whole_ms: float, tail_whole_ms: float) -> CauseOfChange:
     place, delta_ms, error_ms = change.place, change.delta_ns / NS_PER_MS, change.error_ns / NS_PER_MS
-    return Cause(
+    return CauseOfChange(
         service=place.service,
         name=place.name,
         stage=place.stage,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ IN_FLIGHT = "requests in flight"
 ARRIVALS = "requests in the last"  # and a length of time
 DEVICE = re.compile(r"^(hw|system|gpu|nvidia|DCGM|nv)[._]")
 _NUMERIC_SHARE = 0.95  # of the holders of a key, from which on its values are numbers
+LEAST_HOLDERS = 5  # of fewer requests nothing of weight can follow
 _LEAST_DISTINCT = 3  # of two values, each is a condition by itself
 
 # Keys that say what became of a request, not what it came from. They restate that it was slow.
@@ -160,7 +162,7 @@ class Facts:
 
 
 def facts_of(rows: Iterable[Row], requests: int) -> Facts:
-    """Sort rows into numbers and pairs; what all requests have, or only one has, tells nothing and is left out."""
+    """Sort rows into numbers and pairs; what all requests have, or a few only, tells nothing and is left out."""
     by_key: dict[Key, list[Row]] = {}
     for row in rows:
         by_key.setdefault(Key(Place(row.service, row.stage), row.key), []).append(row)
@@ -172,12 +174,13 @@ def facts_of(rows: Iterable[Row], requests: int) -> Facts:
             numbers.append(values)
             continue
         for row in members:
-            if 1 < len(row.requests) < requests:
+            if LEAST_HOLDERS <= len(row.requests) < requests:
                 pairs.append((key, row.value))
                 groups.append(row.requests)
     return _merged(pairs, groups, number_keys, numbers, requests)
 
 
+@lru_cache(maxsize=10_000)
 def is_symptom(name: str) -> bool:
     """Whether a key tells that a request was slow or went wrong, rather than why."""
     return bool(_DURATION.search(name) or _SYMPTOM.search(name))

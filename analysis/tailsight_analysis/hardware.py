@@ -63,6 +63,8 @@ def hardware(
         raise NoSpansError(f"no requests in {describe(window, filters)}")
     cuts = Cuts(stored)
     sample = fetch_sample(store, parameters, BY, cuts)
+    if not len(sample.entry):  # spans may have gone since they were counted
+        raise NoSpansError(f"no requests in {describe(window, filters)}")
     keys = (*BATCH_KEYS, *((input_key,) if input_key else INPUT_KEYS))
     numbers = fetch_numbers(store, parameters, cuts, sample, sample.trace_ids, keys)
     if input_key and input_key not in numbers:
@@ -190,9 +192,10 @@ def _whole_requests(sample: Sample, spans: _Accounted) -> Work:
     sections = critical_paths(sample.spans, spans.parent, sample.entry)
     requests = len(sample.entry)
 
-    def most(codes: Ints, names: list[str]) -> Ints:
+    def most(codes: Ints, names: list[str], counts: Bools | None = None) -> Ints:
         cell = sections.request * len(names) + codes[sections.span]
-        sums = np.bincount(cell, weights=sections.duration_ns, minlength=requests * len(names))
+        time_ns = sections.duration_ns if counts is None else np.where(counts, sections.duration_ns, 0)
+        sums: Any = np.bincount(cell, weights=time_ns, minlength=requests * len(names))
         return traits_of_requests(names, sums.reshape(requests, len(names)))
 
     # what they carry themselves, or what they waited for
@@ -208,7 +211,7 @@ def _whole_requests(sample: Sample, spans: _Accounted) -> Work:
     work = Work(
         value_ms=sample.spans.duration_ns[sample.entry] / NS_PER_MS,
         hardware=type_of,
-        host=spans.host[sample.entry],
+        host=most(spans.host, spans.host_names, spans.hardware[sections.span] == type_of[sections.request]),
         weight=sample.weight,
         block=spans.block[sample.entry],
         names=names,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -144,14 +145,15 @@ def _against(
     if min(int(is_kind.sum()), int((~is_kind).sum())) < LEAST_COUNT:
         return 0.0, None
     values, weight = work.value_ms[pair], work.weight[pair]
-    population = np.bincount(whole, work.weight)
+    population: Any = np.bincount(whole, work.weight)
     numbers = [number[pair] for number in work.numbers.values()]
     result = compare_kinds(values, is_kind, whole[pair], weight, work.block[pair], population, numbers)
     if not isinstance(result, LikeWithLike):
         return result, None
     raw = _mean(values[is_kind], weight[is_kind]) / max(_mean(values[~is_kind], weight[~is_kind]), 1e-300)
+    mixes: dict[Covariate, Any] = {covariate: np.bincount(codes, work.weight) for covariate, codes in strata.items()}
     singles = {
-        covariate: standardised_ratio(values, is_kind, codes[pair], weight, np.bincount(codes, work.weight))
+        covariate: standardised_ratio(values, is_kind, codes[pair], weight, mixes[covariate])
         for covariate, codes in strata.items()
     }
     because = _reason(raw, result.mean_ratio.value, singles)

@@ -43,12 +43,12 @@ def load_at(
     asked for; arrivals know nothing of it.
     """
     begun = np.concatenate(([0.0], np.cumsum(weight)))
-    order = np.argsort(start_ns + duration_ns, kind="stable")
+    ends = start_ns + np.maximum(duration_ns, 1)  # what takes no time has not ended before it began
+    order = np.argsort(ends, kind="stable")
     ended = np.concatenate(([0.0], np.cumsum(weight[order])))
-    ends = (start_ns + duration_ns)[order]
+    ends = ends[order]
     before = begun[np.searchsorted(start_ns, at_ns, side="left")]
-    # what starts at this moment and takes no time has ended, but was not counted as begun
-    in_flight = np.maximum(before - ended[np.searchsorted(ends, at_ns, side="right")], 0.0)
+    in_flight = before - ended[np.searchsorted(ends, at_ns, side="right")]
     keys, counts = [Key(EVERYWHERE, IN_FLIGHT)], [in_flight]
     for spans in SPANS_OF_TIME:
         length = max(1, spans * typical_ns)

@@ -58,6 +58,8 @@ def pareto(
     key, candidates = _quality_key(store, parameters, cuts, quality, describe(window, filters))
     grouped = tuple(dict.fromkeys((*dimensions, "stage", "hardware"))) if prices else dimensions
     ledger = fetch_ledger(store, parameters, grouped, cuts)
+    if not len(ledger):  # spans may have gone since they were counted
+        raise NoSpansError(f"no requests in {describe(window, filters)}")
     keys = (key, *BATCH_KEYS) if prices else (key,)
     numbers = fetch_numbers(store, parameters, cuts, ledger.sample, ledger.trace_ids, keys)
     if key not in numbers:
@@ -124,7 +126,7 @@ def _costs(ledger: Ledger, numbers: dict[str, Floats], prices: Mapping[str, floa
     batch = inherited(numbers[batch_key], ledger.parent) if batch_key else np.ones(len(spans))
     shared = np.where(np.isfinite(batch), np.maximum(batch, 1.0), 1.0)
     own_h = self_times(spans, ledger.parent) / (NS_PER_MS * 3_600_000) / shared
-    spent = np.bincount(spans.trace, own_h * np.array(rates)[ledger.sample.group])
+    spent: Any = np.bincount(spans.trace, own_h * np.array(rates)[ledger.sample.group])
     result: Floats = spent[spans.trace[ledger.entry]]
     return result
 

@@ -16,6 +16,7 @@ Bools = npt.NDArray[np.bool_]
 
 QUEUE = "queue"
 _TOLERANCE_NS = 100_000  # that a service may begin before its queue span ends: both are timed by themselves
+_TOGETHER_NS = 1_000_000  # that the spans of a batch begin in: each item's own task may make them
 _NONE = -1
 
 
@@ -23,7 +24,7 @@ _NONE = -1
 class StageSpans:
     """Spans of one station, a service on one host, by start. `depth` and `batch_size` are NaN where not said."""
 
-    stage: tuple[str, ...]
+    stage: npt.NDArray[np.object_]
     trace: Ints
     start_ns: Ints
     end_ns: Ints
@@ -33,11 +34,8 @@ class StageSpans:
 
     def chosen(self, rows: Any) -> StageSpans:
         """Return some of them."""
-        index = np.arange(len(self.trace))[rows]
-        return StageSpans(
-            tuple(self.stage[at] for at in index.tolist()),
-            *(getattr(self, name)[index] for name in ("trace", "start_ns", "end_ns", "batch_size", "depth", "weight")),
-        )
+        names = ("stage", "trace", "start_ns", "end_ns", "batch_size", "depth", "weight")
+        return StageSpans(*(getattr(self, name)[rows] for name in names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +87,7 @@ def stations(rows: Mapping[str, Any]) -> dict[tuple[str, str], StageSpans]:
     _, trace = np.unique(traces, axis=0, return_inverse=True)
     start_ns = np.asarray(rows["start_ns"], dtype=np.int64)
     every = StageSpans(
-        tuple(rows["stage"].tolist()),
+        np.asarray(rows["stage"], dtype=np.object_),
         np.ravel(trace).astype(np.int64),
         start_ns,
         start_ns + np.asarray(rows["duration_ns"], dtype=np.int64),
@@ -105,10 +103,10 @@ def stations(rows: Mapping[str, Any]) -> dict[tuple[str, str], StageSpans]:
 
 def serving_stage(spans: StageSpans) -> str | None:
     """Which stage follows the queue most often: the next in the same trace that begins when a queue span has ended."""
-    queued = np.array([stage == QUEUE for stage in spans.stage])
+    queued = spans.stage == QUEUE
     others = np.flatnonzero(~queued)
     following = _next_start(spans.trace[queued], spans.end_ns[queued], spans.trace[others], spans.start_ns[others])
-    counted = Counter(spans.stage[others[at]] for at in following[following != _NONE].tolist())
+    counted = Counter(spans.stage[others[following[following != _NONE]]].tolist())
     return max(counted, key=lambda stage: (counted[stage], stage)) if counted else None
 
 
@@ -116,11 +114,9 @@ def visits(spans: StageSpans, serving: str) -> Visits:
     """Pair queue spans with the services that follow them in the same trace.
 
     Several queue spans before one service are one wait (in the queue, then for the batch to fill), from the start of
-    the first to the end of the last. Services with one start and one end are one batch.
+    the first to the end of the last. Services that `batches` finds are one.
     """
-    queue = np.array([stage == QUEUE for stage in spans.stage])
-    serve = np.array([stage == serving for stage in spans.stage])
-    queued, served = spans.chosen(queue), spans.chosen(serve)
+    queued, served = spans.chosen(spans.stage == QUEUE), spans.chosen(spans.stage == serving)
     served_by = _next_start(queued.trace, queued.end_ns, served.trace, served.start_ns)
     paired = served_by != _NONE
     target, index = np.unique(served_by[paired], return_inverse=True)
@@ -130,12 +126,12 @@ def visits(spans: StageSpans, serving: str) -> Visits:
     np.maximum.at(taken, index, queued.end_ns[paired])
     begin, end = served.start_ns[target], served.end_ns[target]
     taken = np.clip(taken, arrival, np.maximum(np.minimum(taken, begin), arrival))
-    moments, service = np.unique(np.stack((begin, end), axis=1), axis=0, return_inverse=True)
-    service = np.ravel(service).astype(np.int64)
-    shared = np.bincount(service, minlength=len(moments))[service] > 1
     big = np.nan_to_num(served.batch_size[target], nan=1.0) > 1
-    # equal moments without a word of a batch are a coincidence: two workers, and a coarse clock
-    service = np.where(shared & big, service, len(moments) + np.arange(len(service)))
+    service = batches(begin, served.batch_size[target])
+    # the others' ends wait for their own turn to be told the result
+    earliest = np.full(int(service.max(initial=-1)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(earliest, service, end)
+    end = np.maximum(earliest[service], taken)
     order = np.argsort(arrival, kind="stable")
     _, numbered = np.unique(service[order], return_inverse=True)
     return Visits(
@@ -148,6 +144,26 @@ def visits(spans: StageSpans, serving: str) -> Visits:
         unserved=int((~paired).sum()),
         unqueued=len(served.trace) - len(target),
     )
+
+
+def batches(start_ns: Ints, size: Floats) -> Ints:
+    """Give each serving span the number of its service, which the spans of a batch share.
+
+    Spans of a batch say one size above 1, begin within a millisecond, and are no more than that.
+    """
+    number = np.empty(len(start_ns), dtype=np.int64)
+    open_batches: dict[float, tuple[int, int, float]] = {}  # of each size: number, when it began, how many are missing
+    following = 0
+    sizes = np.nan_to_num(size, nan=1.0)
+    for at in np.argsort(start_ns, kind="stable").tolist():
+        wanted, begin = float(sizes[at]), int(start_ns[at])
+        known, since, missing = open_batches.get(wanted, (following, begin, 0.0))
+        if missing < 1 or begin - since > _TOGETHER_NS:
+            known, since, missing = following, begin, wanted
+            following += 1
+        number[at] = known
+        open_batches[wanted] = (known, since, missing - 1)
+    return number
 
 
 def services(found: Visits) -> Services:
@@ -169,7 +185,7 @@ def seen_on_arrival(spans: StageSpans) -> tuple[float, float] | None:
 
     Of the queue spans that say a depth; None where fewer than half do.
     """
-    queue = spans.chosen(np.array([stage == QUEUE for stage in spans.stage]))
+    queue = spans.chosen(spans.stage == QUEUE)
     says = np.isfinite(queue.depth)
     if not says.any() or says.mean() < 0.5:
         return None

@@ -15,6 +15,7 @@ from tailsight_analysis.queue_visits import (
     Services,
     StageSpans,
     Visits,
+    batches,
     seen_on_arrival,
     services,
     serving_stage,
@@ -71,8 +72,9 @@ class Station:
     """One service's queue on one host. Times in nanoseconds, rates per second.
 
     `workers` is None where it is neither given nor to be seen, `utilisation` then too. `wait` is that of the items,
-    `service_ns` how long a worker is held by one service, which is a whole batch where `batched`. `arrival_scv` and
-    `service_scv` are squared coefficients of variation. `notes` say why something could not be told.
+    `service_wait_ns` the mean of the services, of a batch that of its last item. `service_ns` is how long a worker is
+    held by one service, a whole batch where `batched`. `arrival_scv` and `service_scv` are squared coefficients of
+    variation. `notes` say why something could not be told.
     """
 
     service: str
@@ -90,6 +92,7 @@ class Station:
     utilisation: float | None
     batch_mean: float
     wait: Waits
+    service_wait_ns: float
     little: Little
     one_more: OneMore
     unserved: int
@@ -106,8 +109,8 @@ class Station:
         """Whether the replay with the workers that there are waits as long as was measured; None without a replay."""
         if self.one_more.replayed is None:
             return None
-        off = abs(self.one_more.replayed.mean - self.wait.mean)
-        return off <= max(REPRODUCED * self.wait.mean, _TOO_LITTLE * self.service_ns)
+        off = abs(self.one_more.replayed.mean - self.service_wait_ns)
+        return off <= max(REPRODUCED * self.service_wait_ns, _TOO_LITTLE * self.service_ns)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with stable keys; see docs/analysis/queueing.md."""
@@ -127,6 +130,7 @@ class Station:
             "utilisation": self.utilisation,
             "batch_mean": self.batch_mean,
             "wait": _waits_json(self.wait),
+            "service_wait_ms": self.service_wait_ns / NS_PER_MS,
             "little": {
                 "in_queue": self.little.in_queue,
                 "expected": self.little.expected,
@@ -218,9 +222,9 @@ def _station(
 ) -> Station:
     done = services(seen)
     time_ns = float(max(1, seen.end_ns.max() - seen.arrival_ns[0]))
-    items, batches = float(seen.weight.sum()), float(done.weight.sum())
+    items, served = float(seen.weight.sum()), float(done.weight.sum())
     held = done.held_ns
-    service_ns = float(held @ done.weight / batches)
+    service_ns = float(held @ done.weight / served)
     notes = []
     workers = given
     if given is None and sampled:
@@ -232,7 +236,7 @@ def _station(
         notes.append("requests were sampled: what came between two of them is not known, and cannot be replayed")
     else:
         arrival_scv = variability(np.diff(np.sort(done.arrival_ns)).astype(np.float64))
-    batch_mean = items / batches
+    batch_mean = items / served
     if batch_mean > 1.01:
         notes.append(
             f"batches of {batch_mean:.1f} items: each is one service, that came with its last item; with one more "
@@ -240,7 +244,7 @@ def _station(
         )
     utilisation = None
     if workers is not None:
-        rate = batches / time_ns
+        rate = served / time_ns
         utilisation = rate * service_ns / workers
         if arrival_scv is not None:
             one_more = _with_one_more(done, rate, service_ns, arrival_scv, workers)
@@ -254,7 +258,7 @@ def _station(
         items=round(items),
         stored=len(seen) if sampled else None,
         arrival_rate=items / time_ns * NS_PER_S,
-        service_rate=batches / time_ns * NS_PER_S,
+        service_rate=served / time_ns * NS_PER_S,
         service_ns=service_ns,
         arrival_scv=arrival_scv,
         service_scv=variability(held, done.weight),
@@ -263,6 +267,7 @@ def _station(
         utilisation=utilisation,
         batch_mean=batch_mean,
         wait=sum_up(waits, seen.weight),
+        service_wait_ns=float(done.waits_ns @ done.weight / served),
         little=_little(spans, seen, waits, time_ns, sampled=sampled),
         one_more=one_more,
         unserved=seen.unserved,
@@ -272,13 +277,15 @@ def _station(
 
 
 def _busy(spans: StageSpans, serving: str, done: Services) -> tuple[Any, Any]:
-    """When workers were held: by all spans of the serving stage, each moment of a batch once."""
-    own = spans.chosen(np.array([stage == serving for stage in spans.stage]))
-    big = np.nan_to_num(own.batch_size, nan=1.0) > 1
-    moments = np.stack((own.start_ns, own.end_ns), axis=1)
-    moments = np.concatenate((moments[~big], np.unique(moments[big], axis=0)))
+    """When workers were held: by all spans of the serving stage, batches once."""
+    own = spans.chosen(spans.stage == serving)
+    number = batches(own.start_ns, own.batch_size)
+    count = int(number.max(initial=-1)) + 1
+    begin, end = np.full((2, count), np.iinfo(np.int64).max)
+    np.minimum.at(begin, number, own.start_ns)
+    np.minimum.at(end, number, own.end_ns)
     origin = int(done.arrival_ns[0])
-    return (moments[:, 0] - origin).astype(np.float64), (moments[:, 1] - origin).astype(np.float64)
+    return (begin - origin).astype(np.float64), (end - origin).astype(np.float64)
 
 
 def _with_one_more(done: Services, rate: float, service_ns: float, arrival_scv: float, workers: int) -> OneMore:
@@ -293,7 +300,7 @@ def _with_one_more(done: Services, rate: float, service_ns: float, arrival_scv: 
 
 
 def _little(spans: StageSpans, seen: Visits, waits: Any, time_ns: float, *, sampled: bool) -> Little:
-    queue = spans.chosen(np.array([stage == QUEUE for stage in spans.stage]))
+    queue = spans.chosen(spans.stage == QUEUE)
     waited = float((queue.end_ns - queue.start_ns) @ queue.weight)
     mean_wait = float(waits @ seen.weight / seen.weight.sum())
     served = float(seen.weight.sum()) * (1 + seen.unqueued / len(seen))

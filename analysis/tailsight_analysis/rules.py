@@ -25,7 +25,7 @@ from tailsight_analysis.conditions import (
     rank,
 )
 from tailsight_analysis.significance import effective_counts, fisher_over_represented
-from tailsight_analysis.statistics.blocks import chance_in_time
+from tailsight_analysis.statistics.blocks import chance_in_time, chance_of_rising
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -43,7 +43,6 @@ _LOAD_COUNTS = 0.7
 _CROWD, _CROWD_CHANCE = 0.75, 0.01  # the quantile of arrivals that is many, and the p-value that shows it
 _LOADS = (0.0, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99)  # only high load is asked for
 _MOST_ALIASES = 8
-LEAST_HOLDERS = 5  # of fewer requests nothing of weight can follow
 _PLAIN = 1 + 1e-9  # a weight of requests that stand for themselves
 
 
@@ -68,19 +67,21 @@ class Candidate:
     p_value: float
     rank: tuple[int, int]
     tier: int
+    load: Floats | None = None  # the numbers themselves, where they say how busy it was
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """Cases and controls among the requests, for how many each stands, in which block of time it started, and whose.
 
-    `elevated` are requests in which the stage took clearly longer, in the tail or not. `usable_pairs` and
-    `usable_numbers` say which of the facts may be named.
+    `elevated` are requests in which the stage took clearly longer, in the tail or not, `time_ns` how long it took.
+    `usable_pairs` and `usable_numbers` say which of the facts may be named.
     """
 
     case: Bools
     control: Bools
     elevated: Bools
+    time_ns: Floats
     weight: Floats
     block: Ints
     service: str
@@ -162,8 +163,9 @@ def candidates(facts: Facts, ranges: Ranges, asked: Question) -> list[Candidate]
         holds = (values >= (-np.inf if low is None else low)) & (values < (np.inf if high is None else high))
         tried[len(found)] = tries
         name = _range_condition(facts, row, low, high)
+        load = values if key.place == EVERYWHERE else None
         name_rank = rank(key, asked.service, asked.stage)
-        found.append(Candidate(name, holds, score, 1.0, name_rank, asked.tier(key)))
+        found.append(Candidate(name, holds, score, 1.0, name_rank, asked.tier(key), load))
     order = sorted(range(len(found)), key=lambda at: -found[at].score)[:_MOST_JUDGED]
     judged = [_judged(found[at], asked, sides, tried.get(at, 1)) for at in order]
     judged = [candidate for candidate in judged if candidate.p_value < 1]
@@ -197,12 +199,9 @@ def best_of(found: list[Candidate], asked: Question) -> Candidate | None:
         return None
     best = max(found, key=lambda candidate: candidate.score)
     looked_at = asked.case | asked.control
-    alike = [
-        candidate
-        for candidate in found
-        if candidate.score >= _NEARLY_AS_GOOD * best.score and _overlap(candidate, best, looked_at) >= ALIKE
-    ]
-    shown = min(alike, key=lambda candidate: (candidate.rank, -candidate.score))
+    alike = [candidate for candidate in found if _overlap(candidate, best, looked_at) >= ALIKE]
+    as_good = [candidate for candidate in alike if candidate.score >= _NEARLY_AS_GOOD * best.score]
+    shown = min(as_good, key=lambda candidate: (candidate.rank, -candidate.score))
     others = [other for other in alike if other is not shown]
     same = (*shown.condition.same_as, *(one for other in others for one in (other.condition, *other.condition.same_as)))
     aliases = tuple(replace(one, same_as=()) for one in same[:_MOST_ALIASES])
@@ -302,6 +301,10 @@ def _judged(candidate: Candidate, asked: Question, sides: _Sides, tries: int) ->
         for marked in (asked.case, asked.elevated)
     )
     by_time = min(1.0, 2 * by_time)
+    if candidate.load is not None:  # waiting rises with load long before the tail, and often: so it shows
+        rising = chance_of_rising(candidate.load[looked_at], asked.time_ns[looked_at], asked.block[looked_at])
+        # one test for all ranges
+        by_time = min(1.0, 2 * min(by_time, rising / tries))
     return replace(candidate, p_value=min(1.0, max(by_request, by_time) * tries))
 
 
@@ -313,14 +316,15 @@ def _best_range(
     if len(cuts) < 2:
         return None
     # bins 1 … len(cuts) have the values from each cut on; sums[i] is over the bins up to i
-    sums = [np.cumsum(np.bincount(bins, weights, _BINS)[: len(cuts) + 1]) for weights in sides.distinct]
+    sums: list[Floats] = [np.cumsum(np.bincount(bins, weights, _BINS)[: len(cuts) + 1]) for weights in sides.distinct]
     sums *= 4 // len(sums)
     begin, end = np.triu_indices(len(cuts) + 1, 1)  # bins begin + 1 … end
     if upwards:
         upper = (end == len(cuts)) & (begin > 0)
         begin, end = begin[upper], end[upper]
     open_ended = (begin == 0) ^ (end == len(cuts))
-    score = sides.score(*(total[end] - total[begin] for total in sums))
+    inside: list[Floats] = [total[end] - total[begin] for total in sums]
+    score = sides.score(*inside)
     halves, inner = int(open_ended.sum()), int((~open_ended).sum())
     tries = np.where(open_ended, (1 + (inner > 0)) * halves, 2 * max(1, inner))
     score -= 2 * np.log(tries)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tailsight_analysis.accounting import Bools, Floats
-from tailsight_analysis.attributes import OverRepresented, fetch_rows, over_represented
+from tailsight_analysis.accounting import Floats
+from tailsight_analysis.attributes import OverRepresented, fetch_said, over_represented
 from tailsight_analysis.breakdown import request_summary
 from tailsight_analysis.causes import Cause, Requests, examples, find_causes
 from tailsight_analysis.conditions import Place, facts_of
@@ -227,18 +227,8 @@ def tail(
             "typical: ask for a shorter window"
         )
     total, stages, unaccounted = account(ledger)
-    rows = fetch_rows(store, parameters, cuts, ledger)
-    attributes, tested = over_represented(
-        rows, ledger.in_tail, typical, ledger.weight, _picked(ledger, ledger.in_tail), _picked(ledger, typical)
-    )
-    facts = facts_of(rows, len(ledger))
-    typical_ns = round(total.typical_ms * NS_PER_MS)
-    count = stored.requests if stored else requests
-    facts = facts.with_numbers(*fetch_load(store, parameters, count, ledger.start_ns, typical_ns))
-    middle_ns = ledger.start_ns + ledger.duration_ns // 2
-    facts = facts.with_numbers(*device_numbers(rows, middle_ns, fetch_samples(store, window)))
-    tail_part = float(summary["tail_requests"]) / float(summary["estimated"] if stored else requests)
-    of_places = Requests(
+    said = fetch_said(store, parameters, cuts, replace(ledger, in_typical=everyone))
+    requests_known = Requests(
         places=tuple(Place(service, stage) for stage, service in ledger.groups),
         contribution_ns=ledger.contribution_ns,
         start_ns=ledger.start_ns,
@@ -248,8 +238,18 @@ def tail(
         in_tail=ledger.in_tail,
         in_typical=typical,
         trace_ids=ledger.trace_ids,
-        tail_part=tail_part,
+        tail_part=float(summary["tail_requests"]) / float(summary["estimated"] if stored else requests),
+    ).among(said.known)
+    in_tail, in_typical, weight = requests_known.in_tail, requests_known.in_typical, requests_known.weight
+    attributes, tested = over_represented(
+        said.rows, in_tail, in_typical, weight, _picked(weight[in_tail]), _picked(weight[in_typical])
     )
+    facts = facts_of(said.rows, len(weight))
+    typical_ns = round(total.typical_ms * NS_PER_MS)
+    count = stored.requests if stored else requests
+    facts = facts.with_numbers(*fetch_load(store, parameters, count, requests_known.start_ns, typical_ns))
+    middle_ns = requests_known.start_ns + requests_known.duration_ns // 2
+    facts = facts.with_numbers(*device_numbers(said.rows, middle_ns, fetch_samples(store, window)))
     return Tail(
         window=window,
         filters=filters,
@@ -266,7 +266,7 @@ def tail(
         tail_sampled=int(ledger.in_tail.sum()),
         typical_sampled=int(typical.sum()),
         stored=stored,
-        causes=find_causes(of_places, facts, threshold_ns, quantile),
+        causes=find_causes(requests_known, facts, threshold_ns, quantile),
         examples=Examples(
             examples(ledger.trace_ids, ledger.duration_ns, ledger.in_tail),
             examples(ledger.trace_ids, ledger.duration_ns, typical),
@@ -317,6 +317,5 @@ def account(ledger: Ledger) -> tuple[Excess, tuple[StageExcess, ...], Excess]:
     return Excess(**excess(durations)), tuple(stages), Excess(**excess(rest))
 
 
-def _picked(ledger: Ledger, chosen: Bools) -> Picked:
-    weights = ledger.weight[chosen]
+def _picked(weights: Floats) -> Picked:
     return Picked(len(weights), float(weights.sum()), float(weights.max(initial=1.0)))

@@ -55,6 +55,8 @@ def variance(store: Store, window: Window, filters: Filters = NO_FILTERS) -> Var
             missing,
         )
     ledger = fetch_ledger(store, parameters, ("stage", "hardware"), Cuts(stored))
+    if not len(ledger):  # spans may have gone since they were counted
+        raise NoSpansError(f"no requests in {describe(window, filters)}")
     total, hardware, between, interval = account_variance(ledger)
     sampled = len(ledger)
     estimated = round(float(ledger.weight.sum()) * stored / max(sampled, 1))

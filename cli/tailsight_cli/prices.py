@@ -25,7 +25,7 @@ def price_option(command: Decorated) -> Decorated:
 def _prices(_ctx: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
     # not click's own envvar: it would part the names at their spaces
     from_environment = [text for text in os.environ.get(PRICES_ENV, "").split(";") if text.strip()]
-    prices = {}
+    prices: dict[str, tuple[str, float]] = {}
     for source, texts in ((PRICES_ENV, from_environment), ("--price", list(given))):
         for text in texts:
             name, _, number = text.rpartition("=")
@@ -35,5 +35,5 @@ def _prices(_ctx: click.Context, _parameter: click.Parameter, given: tuple[str, 
                 price = math.nan
             if not name.strip() or not 0 <= price < math.inf:
                 raise click.BadParameter(f"{source} {text.strip()!r} is no price: write it like 'NVIDIA L4=0.71'")
-            prices[name.strip()] = price
-    return prices
+            prices[name.strip().casefold()] = (name.strip(), price)  # the last word counts, however it is spelt
+    return dict(prices.values())

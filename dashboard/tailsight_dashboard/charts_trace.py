@@ -7,6 +7,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -24,6 +25,10 @@ _DEEPEST = 8  # levels that are indented; deeper ones stand below each other, wi
 _FAR = 3  # what lies further away than so many times the requests' length is not drawn
 _PIECES = 1000  # of the whole width, the finest that is drawn
 _LIGHT = 0.28
+_KEYS = (
+    f'<span style="color:{NEUTRAL}">■</span> critical path    ▨ without a stage    '
+    '<span style="color:rgba(128,128,128,0.35)">■</span> not on it'
+)
 _LEGEND_PX, _AXIS_PX = 40, 44
 
 
@@ -53,30 +58,32 @@ def waterfall(trace: Trace) -> go.Figure:
     figure = go.Figure()
     _draw_light(figure, rows, middles)
     _draw_path(figure, rows, middles, (end_ms - begin_ms) / _PIECES)
-    _draw_keys(figure)
     left = 12 + round(_CHARACTER_PX * max(_width(line) for row in rows for line in row.label.split("<br>")))
     right = 12 + round(_CHARACTER_PX * max(len(row.figure) for row in rows))
+    # not Plotly's legend: on a narrow page it would lie on the first lines
+    keys = {"xref": "paper", "yref": "paper", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom"}
+    texts: list[dict[str, Any]] = [{**keys, "xshift": -left, "yshift": 10, "showarrow": False, "text": _KEYS}]
     for row, middle in zip(rows, middles, strict=True):
-        text = {"yref": "y", "y": middle, "xref": "paper", "showarrow": False, "yanchor": "middle"}
-        figure.add_annotation(**text, x=0, xanchor="left", xshift=-left, align="left", text=row.label)
-        figure.add_annotation(**text, x=1, xanchor="right", xshift=right, text=row.figure)
+        place = {"yref": "y", "y": middle, "xref": "paper", "showarrow": False, "yanchor": "middle"}
+        texts.append({**place, "x": 0, "xanchor": "left", "xshift": -left, "align": "left", "text": row.label})
+        texts.append({**place, "x": 1, "xanchor": "right", "xshift": right, "text": row.figure})
         # a clock far away: outside what is drawn
         if row.end_ms < begin_ms:
-            figure.add_annotation(**text, x=0, xanchor="left", text=f"{EARLIER} {duration(row.start_ms)}")
+            texts.append({**place, "x": 0, "xanchor": "left", "text": f"{EARLIER} {duration(row.start_ms)}"})
         elif row.start_ms > end_ms:
-            figure.add_annotation(**text, x=1, xanchor="right", text=f"{duration(row.start_ms)} {LATER}")
+            texts.append({**place, "x": 1, "xanchor": "right", "text": f"{duration(row.start_ms)} {LATER}"})
     total = sum(heights)
     figure.update_xaxes(title_text="ms since the request's start", range=_padded(begin_ms, end_ms), tickformat=",.6~g")
     figure.update_xaxes(zeroline=False, nticks=8)
     figure.update_yaxes(range=[total, 0], showticklabels=False, showgrid=False, zeroline=False, fixedrange=True)
+    figure.update_layout(annotations=texts)  # at once: one by one, Plotly checks all of them each time
     figure.update_layout(
         barmode="overlay",
         height=total + _LEGEND_PX + _AXIS_PX,
         margin={"l": left, "r": right, "t": _LEGEND_PX, "b": _AXIS_PX, "autoexpand": False},
-        legend={"orientation": "h", "x": 0, "xref": "container", "y": 1, "yref": "container", "yanchor": "top"},
+        showlegend=False,
         dragmode=False,
     )
-    figure.update_layout(legend={"itemclick": False, "itemdoubleclick": False, "title_text": ""})
     return figure
 
 
@@ -192,17 +199,6 @@ def _draw_path(figure: go.Figure, rows: Sequence[_Row], middles: Sequence[float]
             showlegend=False,
             name=chart_text(stage or UNACCOUNTED),
         )
-
-
-def _draw_keys(figure: go.Figure) -> None:
-    """Explain strong, hatched and light in grey, as colours stand for stages; short, for a narrow page's one line."""
-    keys = (
-        ("critical path", {"color": NEUTRAL}, 1.0),
-        ("without a stage", _strong(""), 1.0),
-        ("not on it", {"color": NEUTRAL}, _LIGHT),
-    )
-    for name, marker, opacity in keys:
-        figure.add_bar(x=[None], y=[None], orientation="h", marker=marker, opacity=opacity, name=name)
 
 
 def _strong(stage: str) -> dict[str, object]:

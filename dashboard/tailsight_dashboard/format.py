@@ -50,7 +50,7 @@ def length(seconds: float) -> str:
 def signed_duration(value_ms: float) -> str:
     """Format a difference in milliseconds: `+17.1 ms`, `−36 µs`."""
     text = duration(value_ms)
-    return text if text.startswith("−") or value_ms <= 0 else f"+{text}"
+    return text if value_ms <= 0 or text == "0 ms" else f"+{text}"
 
 
 def share(value: float | None) -> str:

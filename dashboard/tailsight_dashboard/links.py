@@ -11,7 +11,6 @@ from tailsight_analysis import Tail
 from tailsight_dashboard.filters import Scope
 
 SHOWN_DIGITS = 8  # of a trace id: enough to tell a few apart
-ICON = ":material/account_tree:"
 
 
 def traces(scope: Scope, title: str, trace_ids: Iterable[str]) -> None:
@@ -21,8 +20,8 @@ def traces(scope: Scope, title: str, trace_ids: Iterable[str]) -> None:
         for trace_id in trace_ids:
             st.page_link(
                 "views/trace.py",
-                label=trace_id[:SHOWN_DIGITS],
-                icon=ICON,
+                label=f"`{trace_id[:SHOWN_DIGITS]}`",
+                icon="",
                 help=f"Trace {trace_id}",
                 query_params=replace(scope.selection, id=trace_id).to_address("trace"),
             )

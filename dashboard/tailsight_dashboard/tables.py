@@ -108,12 +108,13 @@ def _share_or_dash(value: float | None) -> str:
 
 
 def _bounds(interval_ms: tuple[float, float] | None) -> str:
-    return " – ".join(signed(bound) for bound in interval_ms) if interval_ms else "—"
+    return " to ".join(signed(bound) for bound in interval_ms) if interval_ms else "—"
 
 
 def signed(value_ms: float) -> str:
     """Format milliseconds of a difference for a column whose title names the unit."""
-    return f"+{milliseconds(value_ms)}" if value_ms > 0 else milliseconds(value_ms)
+    text = milliseconds(value_ms)
+    return text if value_ms <= 0 or text == "0" else f"+{text}"
 
 
 def styled(frame: pd.DataFrame, formats: Mapping[str, Callable[[Any], str]]) -> Styler:

@@ -30,4 +30,4 @@ def outcomes(result: WhatIf) -> Styler:
 
 def _interval(bounds_ms: tuple[float, float] | None, *, with_sign: bool) -> str:
     write = signed if with_sign else milliseconds
-    return " – ".join(write(bound) for bound in bounds_ms) if bounds_ms else "—"
+    return " to ".join(write(bound) for bound in bounds_ms) if bounds_ms else "—"

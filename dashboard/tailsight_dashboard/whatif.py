@@ -10,19 +10,18 @@ from tailsight_analysis import AnalysisError, StorageError, WhatIf
 from tailsight_dashboard import charts, charts_whatif, source, states, tables_whatif, wording_whatif
 from tailsight_dashboard.filters import Scope
 from tailsight_dashboard.format import clock, plain
-from tailsight_dashboard.selection import QUANTILES, Selection
+from tailsight_dashboard.selection import QUANTILES
 from tailsight_dashboard.source import Answer
 
 _KEPT = "what-if answer"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Kept:
     """The last answer of this session, and the choices that it is of."""
 
-    store: str
-    selection: Selection
-    answer: Answer[WhatIf]
+    choices: tuple[object, ...] = ()
+    answer: Answer[WhatIf] | None = None
 
 
 @st.fragment
@@ -32,39 +31,38 @@ def show(scope: Scope) -> None:
     A fragment: the rest of the page can be used meanwhile, and Live does not ask again.
     """
     st.subheader("What if a stage were faster", anchor=False, help=wording_whatif.EXPLANATION)
-    kept: _Kept | None = st.session_state.get(_KEPT)
-    if kept and (kept.store, kept.selection) != (source.dsn(), scope.selection):
-        kept = None
-    label = "Replay again" if kept else "Replay the requests"
+    kept: _Kept = st.session_state.setdefault(_KEPT, _Kept())
+    selection = scope.selection
+    choices = (source.dsn(), selection.time, selection.since, selection.until, selection.filters, selection.quantile)
+    if kept.choices != choices:
+        kept.choices, kept.answer = choices, None
+    label = "Replay again" if kept.answer else "Replay the requests"
     if st.button(label, icon=":material/replay:", key="replay"):
-        kept = _ask(scope)
-    elif kept is None:
+        _ask(scope, kept)
+    elif kept.answer is None:
         st.caption(wording_whatif.EXPLANATION)
-    if kept:
+    if kept.answer:
         _draw(kept.answer)
 
 
-def _ask(scope: Scope) -> _Kept | None:
-    st.session_state.pop(_KEPT, None)
+def _ask(scope: Scope, kept: _Kept) -> None:
+    kept.answer = None
     try:
         with st.spinner("Replaying the requests …", show_time=True):
-            answer = source.ask_whatif(scope.window, scope.filters, QUANTILES[scope.selection.quantile])
+            # kept before Streamlit has a chance to run the page again instead, as Live does
+            kept.answer = source.ask_whatif(scope.window, scope.filters, QUANTILES[scope.selection.quantile])
     except AnalysisError as error:
         st.markdown(states.sentence(error))
-        return None
     except StorageError:
         source.forget()
         st.rerun()  # the whole page: it says that the store is away
-    kept = _Kept(source.dsn(), scope.selection, answer)
-    st.session_state[_KEPT] = kept
-    return kept
 
 
 def _draw(answer: Answer[WhatIf]) -> None:
     result = answer.value
     st.caption(f"As of **{clock(answer.asked_ns)}** · {plain(result.window.label)}")
     st.markdown(wording_whatif.headline(result))
-    left, right = st.columns([3, 2], gap="medium")
+    left, right = st.columns(2, gap="medium")
     with left:
         st.plotly_chart(charts_whatif.outcomes(result), config=charts.CONFIG, key="whatif-chart")
     with right:

@@ -1,4 +1,4 @@
-"""The sentences on the causes of a tail, in Markdown: what, how much of it, how sure, and what else it could be called."""
+"""The sentences on the causes of a tail, in Markdown: what, how much of it, how sure, and its other names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SEVERAL = "; "
 
 
 def headline(cause: Cause) -> str:
-    """Name a cause with its share of the extra time: `61 % of the extra time [52–70 %]: queue where batch size ≥ 24`."""
+    """Name a cause with its share: `61 % of the extra time [52 to 70 %]: queue where batch size ≥ 24`."""
     part = f"**{share(cause.excess_share)}** of the extra time [{_interval(cause.excess_share_interval)}]"
     if not cause.conditions:
         return f"{part}: {place(cause)}, and no condition sets those requests apart"
@@ -24,20 +24,21 @@ def place(cause: Cause) -> str:
 
 def evidence(cause: Cause, tail: Tail) -> str:
     """Say how many requests meet the conditions, how sure that is, and what would be without them."""
+    chance = " Its interval includes 0: its part could be chance." if cause.excess_share_interval[0] <= 0 else ""
     if not cause.conditions:
-        return "Where the time goes is known; why is not. The traces below have it."
+        return f"Where the time goes is known, why is not.{chance}"
     typical = f"{share(cause.typical_share)} of typical ones" if cause.typical_share else "no typical one does"
     times = lift(cause.lift, at_least=not cause.typical_share)
     parts = [f"{share(cause.tail_share)} of tail requests meet this, {typical} ({times})"]
     if cause.p_value is not None:
-        chance = p_value(cause.p_value)
-        parts.append(f"p {chance}" if chance.startswith("<") else f"p = {chance}")
+        p = p_value(cause.p_value)
+        parts.append(f"p {p}" if p.startswith("<") else f"p = {p}")
     if cause.without_ms is not None:
         parts.append(
             f"without it, {quantile(tail.quantile)} would be about **{duration(cause.without_ms)}** instead of "
             f"{duration(tail.threshold_ms)}"
         )
-    return " · ".join(parts)
+    return f"{' · '.join(parts)}.{chance}"
 
 
 def same_as(cause: Cause) -> str:
@@ -69,4 +70,4 @@ def _of(cause: Cause, condition: Condition) -> str:
 
 def _interval(bounds: tuple[float, float]) -> str:
     low, high = (share(bound) for bound in bounds)
-    return f"{low.removesuffix(' %')} – {high}"
+    return f"{low.removesuffix(' %')} to {high}"

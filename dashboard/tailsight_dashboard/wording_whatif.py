@@ -55,4 +55,4 @@ def _in_words(outcome: Outcome) -> str:
 
 
 def _bounds(bounds_ms: tuple[float, float]) -> str:
-    return " – ".join(duration(bound) for bound in bounds_ms)
+    return " to ".join(duration(bound) for bound in bounds_ms)

@@ -17,16 +17,22 @@ def poisson(random, count, whole=60 * S):
 
 
 def regular(random, count, whole=60 * S):
-    return np.arange(count) * whole / count + random.normal(0, whole / count / 100, count).clip(-whole / count / 3, whole / count / 3)
+    return np.arange(count) * whole / count + random.normal(0, whole / count / 100, count).clip(
+        -whole / count / 3, whole / count / 3
+    )
 
 
 def in_bursts(random, count, whole=60 * S):
     centres = random.uniform(0, whole, count // 20)
-    return np.sort(np.clip(np.repeat(centres, 20) + random.exponential(2 * whole / count, 20 * (count // 20)), 0, whole))
+    return np.sort(
+        np.clip(np.repeat(centres, 20) + random.exponential(2 * whole / count, 20 * (count // 20)), 0, whole)
+    )
 
 
 def periodic_bursts(random, count, whole=60 * S):
-    return np.sort(np.repeat(np.arange(count // 10) * whole / (count // 10), 10) + random.exponential(2 * MS, 10 * (count // 10)))
+    return np.sort(
+        np.repeat(np.arange(count // 10) * whole / (count // 10), 10) + random.exponential(2 * MS, 10 * (count // 10))
+    )
 
 
 def independent(random, at):
@@ -94,16 +100,18 @@ def slower(period, length, more):
     return plant
 
 
+MET_BY_BURSTS = pauses(1000 * MS, 100 * MS)
 PLANTED = {
     "a pause of 20 ms every 512 ms": (512 * MS, pauses(512 * MS, 20 * MS), poisson),
     "a pause of 40 ms every 512 ms, regular load": (512 * MS, pauses(512 * MS, 40 * MS), regular),
     "15 ms more for 5 % of 700 ms": (700 * MS, slower(700 * MS, 35 * MS, 15 * MS), poisson),
-    "a pause of 60 ms every 2.3 s, in bursts": (2300 * MS, pauses(2300 * MS, 60 * MS), in_bursts),
+    "a pause of 100 ms every second, in bursts": (1000 * MS, MET_BY_BURSTS, in_bursts),
 }
 
 
 @pytest.mark.parametrize("kind", sorted(PLANTED))
 def test_a_planted_period_is_found(kind):
+    """Nineteen times of twenty, or more; seventeen where bursts meet only every second pause."""
     random = np.random.default_rng(2)
     period, latencies, arrivals = PLANTED[kind]
     right = 0
@@ -111,7 +119,7 @@ def test_a_planted_period_is_found(kind):
         at = arrivals(random, 6_000)
         scan = find_period(at.astype(np.int64), latencies(random, at).astype(np.int64))
         right += scan.period is not None and abs(scan.period.period_ns / period - 1) < 0.02
-    assert right >= 19
+    assert right >= (17 if latencies is MET_BY_BURSTS else 19)
 
 
 def test_phase_strength_and_cycles_mean_what_they_say():
@@ -137,7 +145,7 @@ def test_events_that_stand_for_others_count_as_many():
     weight = np.where(values > np.quantile(values, 0.97), 1.0, 10.0)[kept]
     period = find_period(at[kept].astype(np.int64), values[kept].astype(np.int64), weight).period
     assert period.period_ns == pytest.approx(512 * MS, rel=0.01)
-    assert period.slow_share in {pytest.approx(share, abs=0.01) for share in periodicity.SLOW_SHARES} or period.slow_share < 0.11
+    assert min(abs(period.slow_share - share) for share in periodicity.SLOW_SHARES) < 0.01
 
 
 def test_too_few_events_or_equal_ones_say_nothing():

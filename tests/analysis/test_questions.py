@@ -157,8 +157,9 @@ def test_answers_have_the_promised_keys(store):
     assert list(answer["rows"][0]) == ["stage", "hardware", *figures]
     answer = tail(store, window(0, 100), quantile=0.9).to_json()
     counts = {"quantile", "threshold_ms", "tail_requests", "typical_requests"}
-    assert counts | {"stages", "unaccounted", "attributes", "window"} <= answer.keys()
-    excess = {"tail_ms", "typical_ms", "excess_ms", "excess_share"}
+    assert counts | {"causes", "stages", "unaccounted", "attributes", "examples", "window"} <= answer.keys()
+    excess = {"tail_ms", "typical_ms", "excess_ms", "excess_share", "excess_interval_ms"}
+    excess |= {"tail_path_share", "typical_path_share"}
     assert answer["unaccounted"].keys() == excess
     assert answer["stages"][0].keys() == excess | {"stage"}
     json.dumps(answer, allow_nan=False)

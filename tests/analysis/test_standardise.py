@@ -26,7 +26,9 @@ def test_means_are_those_of_direct_standardisation():
     assert result.reference_mean == pytest.approx(8 * 0.25 + 20 * 0.75)
     assert result.mean_ratio.value == pytest.approx(25 / 17)
     assert result.comparable_share == 1
-    assert standardised_ratio(values, is_kind, stratum, np.ones(400), np.array([100.0, 300.0])) == pytest.approx(25 / 17)
+    assert standardised_ratio(values, is_kind, stratum, np.ones(400), np.array([100.0, 300.0])) == pytest.approx(
+        25 / 17
+    )
 
 
 def test_simpsons_paradox():
@@ -62,7 +64,9 @@ def test_quantiles_are_of_the_standardised_mix():
     values = np.exp(random.normal(size=80_000)) * np.where(stratum == 1, 5, 1) * np.where(is_kind, 2, 1)
     result = compare(values, is_kind, stratum, order=random.permutation(80_000))
     large = stratum.mean()
-    mixed = np.concatenate((np.exp(random.normal(size=int(2e6 * (1 - large)))), 5 * np.exp(random.normal(size=int(2e6 * large)))))
+    mixed = np.concatenate(
+        (np.exp(random.normal(size=int(2e6 * (1 - large)))), 5 * np.exp(random.normal(size=int(2e6 * large))))
+    )
     assert result.reference_quantiles == pytest.approx(np.quantile(mixed, [0.5, 0.99]), rel=0.04)
     assert [ratio.value for ratio in result.quantile_ratios] == pytest.approx([2, 2], rel=0.05)
 
@@ -97,7 +101,9 @@ def test_too_little_has_no_interval():
     result = compare(values, is_kind, np.zeros(400, dtype=np.int64))
     assert result.quantile_ratios[1].low is result.quantile_ratios[1].high is None  # p99 of 200
     assert result.quantile_ratios[0].low < 1 < result.quantile_ratios[0].high
-    few = compare_kinds(values, is_kind, np.zeros(400, dtype=np.int64), np.ones(400), np.arange(400) // 100, np.array([400.0]))
+    few = compare_kinds(
+        values, is_kind, np.zeros(400, dtype=np.int64), np.ones(400), np.arange(400) // 100, np.array([400.0])
+    )
     assert (few.mean_ratio.low, few.p_value) == (None, None)
     assert compare(np.zeros(400), is_kind, np.zeros(400, dtype=np.int64)) == 1  # nothing takes any time
 

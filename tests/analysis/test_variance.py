@@ -135,7 +135,9 @@ def test_messy_traces_add_up_too(store):
 
 
 def test_equal_requests_do_not_vary(store):
-    brute_force.insert(store, [Span(n, i, i - 1, n * 100, 20 // i, stage="ab"[i - 1]) for n in range(1, 13) for i in (1, 2)])
+    brute_force.insert(
+        store, [Span(n, i, i - 1, n * 100, 20 // i, stage="ab"[i - 1]) for n in range(1, 13) for i in (1, 2)]
+    )
     result = variance(store, WIDE)
     assert result.total.sd_ms == 0
     assert result.total.terms == ()
@@ -180,7 +182,9 @@ def noise(random, count: int, phi: float) -> np.ndarray:
 def test_intervals_of_shares_cover_the_truth(phi, least):
     """Log-normal stages of which two have a common part; with φ = 0.9 that part lasts for some requests."""
     share = (np.array([[0.16, 0], [0, 0.09]]) ** 0.5).diagonal()
-    one, other, joint = ((np.exp(s * t) - 1) for s, t in ((share[0], share[0]), (share[1], share[1]), (0.36 * share[0], share[1])))
+    one, other, joint = (
+        (np.exp(s * t) - 1) for s, t in ((share[0], share[0]), (share[1], share[1]), (0.36 * share[0], share[1]))
+    )
     scale = np.exp([share[0] ** 2 / 2, share[1] ** 2 / 2]) * [1, 2]
     covariance = np.array([[one, joint], [joint, other]]) * np.outer(scale, scale)
     truth = covariance.sum(axis=1) / covariance.sum()

@@ -133,5 +133,5 @@ def described(truth: Truth) -> str:
     period = f", period {truth.period_ms:.1f} ms" if truth.period_ms else ""
     return (
         f"{truth.kind} ({truth.variant}) at {'/'.join(truth.services)}·{truth.stage}{period}: {truth.share:.0%} of the excess, "
-        f"{truth.affected:.1%} of requests; accepted: {conditions or 'no condition'}"
+        f"{truth.affected:.1%} of requests; accepted: {conditions or ('the period' if truth.period_ms else 'no condition')}"
     )

@@ -11,12 +11,16 @@ from rich.console import Console
 from tailsight_analysis import (
     Breakdown,
     BreakdownRow,
+    Cause,
+    Condition,
     DataQuality,
+    Examples,
     Excess,
     Filters,
     Interval,
     LatencySummary,
     OverRepresented,
+    Place,
     ResponseTimes,
     StageExcess,
     StoredRequests,
@@ -162,6 +166,64 @@ def test_values_cannot_drive_the_terminal_nor_flood_it():
 )
 def test_the_verdict_says_what_the_excess_is(result, says):
     assert verdict(result) == f"p99 is 41.2 ms; {says}"
+
+
+def a_cause(*conditions: Condition, share: float = 0.61, without_ms: float | None = 29.04) -> Cause:
+    return Cause(
+        stage="queue", service="ranker", conditions=conditions, tail_share=0.8, typical_share=0.1, lift=8.0,
+        excess_ms=28 * share, excess_share=share, excess_share_interval=(share - 0.09, share + 0.09),
+        p_value=1e-6 if conditions else None, without_ms=without_ms if conditions else None, examples=("ab" * 16,),
+    )  # fmt: skip
+
+
+QUEUE = Place("ranker", "queue")
+BATCH = Condition(QUEUE, "tailsight.batch.size", None, 24.0, None)
+L4 = Condition(QUEUE, "hardware", "NVIDIA L4", same_as=(
+    Condition(Place("ranker", "compute"), "hardware", "NVIDIA L4"), Condition(QUEUE, "host", "node-1")))  # fmt: skip
+
+
+def test_the_verdict_names_the_first_cause_with_its_interval_and_what_would_be_without_it():
+    result = replace(a_tail(("queue", 0.61), ("compute", 0.3)), causes=(a_cause(L4, BATCH), a_cause(share=0.2)))
+    assert verdict(result) == (
+        "p99 is 41.2 ms; 61 % of the tail's extra 28.0 ms is queue of ranker where hardware = NVIDIA L4 and "
+        "tailsight.batch.size ≥ 24 [52–70 %]; without it p99 would be about 29.0 ms."
+    )
+    elsewhere = replace(L4, on=Place("front", ""), same_as=())
+    faster = replace(result, causes=(a_cause(elsewhere, without_ms=50.0),))
+    assert verdict(faster).endswith("is queue of ranker where hardware = NVIDIA L4 (front) [52–70 %].")
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_causes_fit_any_width_without_cutting_figures(width):
+    long = replace(BATCH, key="a.very.long.key.that.somebody.thought.of", same_as=())
+    result = replace(
+        a_tail(("queue", 0.61)), causes=(a_cause(L4, long), a_cause(share=0.2)), examples=Examples((), ("cd" * 16,))
+    )
+    text = text_of(render_tail(result), width)
+    assert all(len(line) <= width for line in text.splitlines())
+    words = " ".join(text.split())
+    for figure in ("61 %", "52–70 %", "80 %", "10 %", "29.0 ms"):
+        assert figure in words, figure
+    for name in ("node-1", "apart"):  # words of a cell may be on several lines
+        assert name in text, name
+    assert f"tailsight trace {'ab' * 16}" in words
+    assert f"tailsight trace {'cd' * 16}" in words
+    assert "also hardware" not in words
+
+
+def test_without_any_condition_this_is_said_plainly():
+    result = replace(a_tail(("queue", 0.61)), causes=(a_cause(),))
+    text = " ".join(text_of(render_tail(result), 100).split())
+    assert "No condition explains it" in text
+    assert "61 % of the tail's extra 28.0 ms is queue." in text
+
+
+def test_names_in_causes_cannot_drive_the_terminal():
+    odd = Condition(Place("[red]s", "q\x1b[2J"), "k[bold]", "\x1b]0;x")
+    cause = replace(a_cause(odd), stage="[dim]q\x1b", service="[red]s")
+    text = text_of(render_tail(replace(a_tail(("queue", 1.0)), causes=(cause,))), 100)
+    assert "\x1b" not in text
+    assert "[dim]q� of [red]s" in text
 
 
 def test_a_tail_of_few_requests_says_so_in_its_verdict():

@@ -9,9 +9,9 @@ def opened(app: AppTest, view: str = "stages", **address: str | list[str]) -> Ap
     """Open the address, as a browser with a copied link would."""
     app.query_params.update({"time": "all", **address})
     app.run()
-    if view == "tail":
+    if view != "stages":
         # the first run draws the default page: AppTest knows pages only after it
-        app.switch_page("views/tail.py")
+        app.switch_page(f"views/{view}.py")
         app.query_params.update({"time": "all", **address})
         app.run()
     assert not app.exception, app.exception

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,7 +13,7 @@ from dashboard import chromium
 from dashboard.chromium import Page
 from dashboard.sample_store import REQUESTS, RunningCollector, running_collector, running_dashboard, send_sample
 
-from tailsight_analysis import Filters, Store, Window, breakdown, tail
+from tailsight_analysis import Filters, Store, Window, breakdown, tail, trace, whatif
 from tailsight_dashboard.format import count, duration, share, signed_duration
 
 REQUIRE_ENV = "TAILSIGHT_TEST_REQUIRE_BROWSER"
@@ -73,7 +74,7 @@ def assert_well(page: Page, address: str) -> None:
         == 0
     )
     # an address below / makes Streamlit look for its base path there first
-    problems = [problem for problem in page.problems if "/tail/_stcore/" not in problem]
+    problems = [problem for problem in page.problems if not re.search(r"/(tail|trace)/_stcore/", problem)]
     assert problems == []
     elsewhere = {url for url in page.asked if urlsplit(url).hostname not in (urlsplit(address).hostname, None)}
     assert elsewhere == set()
@@ -130,6 +131,64 @@ def test_a_copied_address_opens_the_same_view(page: Page, address: str, store: S
     assert metric(page, "Tail requests") == count(answer.tail_requests)
     assert page.value("location.search") == "?time=all&hardware=NVIDIA+L4&quantile=p90"
     assert page.value("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
+    assert_well(page, address)
+
+
+def test_an_example_of_the_tail_opens_as_a_trace_and_back(
+    page: Page, address: str, store: Store, everything: Window
+) -> None:
+    page.open(f"{address}/tail?time=all&service=ranker")
+    charts_drawn(page, 1)
+    cause = tail(store, everything, Filters(service=("ranker",))).causes[0]
+    assert f"{share(cause.excess_share)} of the extra time" in page.text()
+    assert f"where {cause.conditions[0].text}" in page.text()
+    page.click("document.querySelector('[data-testid=stPageLink] a')")
+    found = trace(store, cause.examples[0])
+    page.wait_for(
+        "location.pathname === '/trace' && new URLSearchParams(location.search).get('service') === 'ranker'"
+        f" && new URLSearchParams(location.search).get('id') === '{found.trace_id}'"
+    )
+    charts_drawn(page, 1)
+    assert metric(page, "Duration") == duration(found.requests[0].duration_ms)
+    assert metric(page, "Spans") == count(len(found.spans))
+    texts = drawn(page)
+    for span in found.spans:
+        assert span.name in texts
+        assert duration(span.duration_ms) in texts
+    assert duration(found.requests[0].unaccounted_ms) in texts
+    page.value("history.back()")
+    page.wait_for("location.pathname === '/tail' && location.search === '?time=all&service=ranker'")
+    charts_drawn(page, 1)
+    assert_well(page, address)
+
+
+def test_a_trace_fits_a_narrow_dark_page(page: Page, address: str, store: Store, everything: Window) -> None:
+    trace_id = tail(store, everything).examples.tail[0]
+    page.open(f"{address}/trace?time=all&id={trace_id}", dark=True, width=420)
+    charts_drawn(page, 1)
+    assert page.value("document.documentElement.scrollWidth <= innerWidth"), "the page scrolls sideways"
+    labels = "document.querySelectorAll('.js-plotly-plot .annotation-text')"
+    assert page.value(f"{labels}.length") > 10
+    cut = page.value(
+        "(() => { const frame = document.querySelector('.js-plotly-plot').getBoundingClientRect();"
+        f" return [...{labels}].filter(it => {{"
+        " const box = it.getBoundingClientRect(); return box.left < frame.left || box.right > frame.right; })"
+        ".map(it => it.textContent); })()"
+    )
+    assert cut == [], "labels are cut off"
+    assert_well(page, address)
+
+
+def test_replaying_shows_what_whatif_answers(page: Page, address: str, store: Store, everything: Window) -> None:
+    page.open(f"{address}/tail?time=all")
+    charts_drawn(page, 1)
+    page.click("document.querySelector('.st-key-replay button')")
+    charts_drawn(page, 2)
+    answer = whatif(store, everything)
+    texts = drawn(page)
+    for outcome in answer.outcomes:
+        assert outcome.scenario.label in texts
+        assert duration(outcome.tail.replayed_ms) in texts
     assert_well(page, address)
 
 

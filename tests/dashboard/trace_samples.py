@@ -10,7 +10,7 @@ from dashboard.sample_store import post
 from testkit.otlp import request, span, span_id, trace_id
 
 MS = 1_000_000
-MESSY, LARGE = 0xABCD0001 << 96, 0xABCE0002 << 96  # their ids: known, and unlike random ones
+MESSY, LARGE = 0xABCD0001 << 96, 0xABCD0002 << 96  # their ids: known, and unlike random ones
 LARGE_SPANS = 701
 LATE_CLOCK_MS = 250
 

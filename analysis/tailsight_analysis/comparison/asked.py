@@ -101,7 +101,7 @@ def text_keys(rows: Iterable[Mapping[str, Any]], numbers: set[str]) -> set[str]:
 
 
 def fetch_keys(store: Store, bound: Mapping[str, Any], requests: int) -> list[dict[str, Any]]:
-    """Ask which attributes so many sampled requests have; `bound` binds sql/sampled.sql. A part of them tells enough."""
+    """Ask which attributes so many sampled requests have; a part of them tells. `bound` binds sql/sampled.sql."""
     return store.ask(query("compare_keys"), **bound, one_in=max(1, requests // ENOUGH_FOR_KEYS))
 
 

@@ -24,7 +24,7 @@ LEAST_IN_BIN = 40
 LEAST_OF_A_SIDE = 3
 MOST_CELLS = 12
 MOST_KINDS = 4  # with which numbers and hardware may go together
-MOST_COLUMNS = 160
+MOST_COLUMNS = 120
 _STEPS = 60
 _HIGHEST_EXPONENT = 12.0
 

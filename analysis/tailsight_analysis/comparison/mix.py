@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tailsight_analysis.accounting import Bools, Floats, Ints
 from tailsight_analysis.comparison.asked import Asked
 from tailsight_analysis.comparison.balance import (
+    MOST_KINDS,
     balancing_weights,
     effective_number,
     hardware_moments,

@@ -16,7 +16,6 @@ events each prove nothing.
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.signal.windows import tukey
+
+from tailsight_analysis.statistics.background import whitened
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -43,8 +44,6 @@ MOST_BINS = 2**18
 _OVERSAMPLING = 4
 _BINS_A_PERIOD = 4  # of the shortest period
 _TRIALS_A_FREQUENCY = 3.0  # independent ones for each 1/T, with oversampling; measured, see docs/analysis/jitter.md
-_ROUNDS = 4
-_LEAST_AROUND = 12  # ordinates for a point of the background
 _IN_STEP = 0.3  # of all events, as a mean resultant: beyond, they come with a period
 _SAME_PHASE = 0.5  # of all events, as a mean resultant: beyond, it is the arrivals that have the period
 
@@ -169,10 +168,10 @@ def _scan(times: Floats, marks: Floats, bins: int, shortest: float) -> _Candidat
     length = _fast_length(bins * _OVERSAMPLING)
     step = 1 / (length * width)
     power = np.abs(np.fft.rfft(series, length)) ** 2
-    whitened = _whitened(power, length / bins)
-    if whitened is None:
+    above = whitened(power, length / bins)
+    if above is None:
         return None
-    levels, ratios = whitened
+    levels, ratios = above
     first, last = math.ceil(LEAST_CYCLES / whole / step), min(math.floor(1 / shortest / step), len(levels) - 1)
     frequencies = np.arange(first, last + 1)
     octaves = math.log2(last / first) + 1
@@ -211,60 +210,6 @@ def _level_near(levels: Floats, at: Ints, harmonic: int) -> Floats:
     for aside in range(-reach, reach + 1):
         best = np.maximum(best, levels[np.clip(at + aside, 0, len(levels) - 1)])
     return best
-
-
-def _whitened(power: Floats, spacing: float) -> tuple[Floats, Floats] | None:
-    """Powers over their background on the scale of an exponential of mean 1, and the plain ratios.
-
-    `spacing` is how many of the frequencies lie within 1/T: those at its multiples are independent. The background is
-    linear between logarithms of medians, in bands that widen in proportion up to a 64th of the spectrum; steep as it
-    may be within a band, after a few rounds the medians are those of what it leaves.
-    """
-    independent = power[np.round(np.arange(1, int((len(power) - 1) / spacing) + 1) * spacing).astype(np.int64)]
-    count = len(independent)
-    if count < 4 * _LEAST_AROUND:
-        return None
-    edges = [0]
-    while edges[-1] < count:
-        edges.append(edges[-1] + int(max(_LEAST_AROUND, min(edges[-1] * 0.3, count / 64))))
-    edges[-1] = count
-    if edges[-1] - edges[-2] < _LEAST_AROUND:
-        del edges[-2]
-    sizes = np.diff(edges)
-    # the median of n exponentials of mean 1 is ln 2 on average only for many
-    typical = np.array([_mean_median(int(size)) for size in sizes])
-    own = np.log(np.arange(1, count + 1))
-    centres = np.log((np.array(edges[:-1]) + 1 + np.array(edges[1:])) / 2)
-    heights = np.zeros(len(sizes))
-    for _ in range(_ROUNDS):
-        left = independent / np.exp(_line(own, centres, heights))
-        medians = np.array([np.median(left[begin:end]) for begin, end in itertools.pairwise(edges)]) / typical
-        if medians.min() <= 0:
-            return None
-        heights += np.log(medians)
-    at = np.log(np.maximum(np.arange(len(power)) / spacing, 0.5))
-    ratios = power / np.exp(_line(at, centres, heights))
-    # a median of n tells as much of the mean as 0.48 n values would: the ratio has the tail of an F distribution
-    known = np.interp(at, centres, sizes) * 0.48
-    levels: Floats = known * np.log1p(ratios / known)
-    levels[0] = 0.0
-    return levels, ratios
-
-
-def _line(at: Floats, centres: Floats, heights: Floats) -> Floats:
-    """Lines between points, going on as they begin below the first."""
-    inside = np.interp(at, centres, heights)
-    slope = (heights[1] - heights[0]) / (centres[1] - centres[0])
-    line: Floats = np.where(at < centres[0], heights[0] + slope * (at - centres[0]), inside)
-    return line
-
-
-def _mean_median(count: int) -> float:
-    """Mean of the median of so many exponentials of mean 1."""
-    upper = np.arange(count // 2 + 1, count + 1)
-    if count % 2:
-        return float((1 / upper).sum())
-    return float((1 / upper).sum() + 1 / count)
 
 
 def _log_upper_gamma(shape: int, value: Floats | np.float64) -> Floats:

@@ -99,6 +99,10 @@ def most_at_once(begin: Floats, end: Floats) -> int:
 
     A span that was stored twice, or ends late once, makes no worker.
     """
+    lasts = end > begin
+    if not lasts.any():
+        return 1
+    begin, end = begin[lasts], end[lasts]
     times = np.concatenate((begin, end))
     order = np.lexsort((np.repeat([1, 0], len(begin)), times))  # what ends makes room first
     level = np.cumsum(np.repeat([1, -1], len(begin))[order])[:-1]

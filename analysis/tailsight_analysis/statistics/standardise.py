@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +86,7 @@ def compare_kinds(
     is not known, to be evened out within strata. Returns the comparable share alone where too little is comparable.
     """
     count = np.stack([np.bincount(stratum[side], minlength=len(population)) for side in (is_kind, ~is_kind)])
-    common = (count >= LEAST_IN_CELL).all(axis=0)
+    common: Bools = np.all(count >= LEAST_IN_CELL, axis=0)
     rows = np.flatnonzero(common[stratum])
     whole = float(weight.sum())
     share = float(weight[rows].sum()) / whole if whole else 0.0
@@ -185,8 +186,10 @@ def _influence(there: _Common, side: _Side, values: Floats, mean: float, numbers
     lost = 1 + len(numbers)  # as many degrees of freedom a cell
     scale = np.sqrt(count / np.maximum(count - lost, 1))
     place = np.searchsorted(there.rows, side.rows)
-    within = np.bincount(there.block[place], side.omega * residual * scale[side.cell], minlength=there.block.max() + 1)
-    mixing = np.bincount(there.block, there.share * (level[there.stratum] - mean), minlength=len(within))
+    within: Any = np.bincount(
+        there.block[place], side.omega * residual * scale[side.cell], minlength=there.block.max() + 1
+    )
+    mixing: Any = np.bincount(there.block, there.share * (level[there.stratum] - mean), minlength=len(within))
     moved: Floats = within + mixing
     return moved
 

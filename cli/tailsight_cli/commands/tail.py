@@ -12,19 +12,21 @@ from tailsight_cli.options import Question, reading_options
 from tailsight_cli.render.tail import render_tail
 from tailsight_cli.render.text import console
 
-_HELP = """Why are the slow requests slow: which stages and attribute values set them apart from typical ones.
+_HELP = """Why are the slow requests slow: which stage, under which conditions, and how much of the tail that explains.
 
 The tail is every request at or above the quantile, typical are those between p40 and p60. A stage's excess is its mean
 time in the tail minus its mean time in typical requests; with the unaccounted time, the excesses add up to the whole
-difference. Attributes are listed where more tail requests have them than chance allows (Fisher's exact test, corrected
-by Benjamini and Hochberg for all values tested).
+difference. A cause is a stage under conditions that its spans meet: hardware, version, host, batch size or any other
+attribute, the load, the state of the device. It is named where the conditions raise the stage's time by more than
+chance, bursts and trends can; the interval is of 95 %, and "new p99" is what p99 would be about without them.
+Attributes are listed where more tail requests have them than chance allows, whether or not they explain anything.
 
 \b
 Examples:
   tailsight tail                               p99 of the last hour
   tailsight tail --quantile p95 --since 24h
   tailsight tail --service ranker --hardware 'NVIDIA L4' --run nightly
-  tailsight tail --all-time --json | jq '.stages[0]'
+  tailsight tail --all-time --json | jq '.causes[0]'
 """
 _PERCENTILE = re.compile(r"[pP]?(\d+(?:\.\d+)?)")
 

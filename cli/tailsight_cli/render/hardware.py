@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
-from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from tailsight_analysis import Hardware, HardwareComparison, HardwareType, HardwareUse, Ratio
+from tailsight_cli.render.fitting import FittingRow, FittingTable
 from tailsight_cli.render.quality import data_notes
 from tailsight_cli.render.text import (
-    GAP,
     NO_VALUE,
     new_table,
     note_lines,
@@ -30,7 +27,6 @@ MOST_SENTENCES = 3
 LEAST_COMPARABLE = 0.5
 _RATIO = "like with like"
 _DROPPED = ("count", "p50 ms", "at p99", "p99 ms", "comparable")
-_LEAST_NAME = 24  # characters that names are folded to, before figures are left out
 _DIFFERENT = 0.05  # between raw and standardised ratio, relative, from which on both are said
 
 
@@ -102,48 +98,9 @@ def _types(result: Hardware) -> RenderableType:
     rows = []
     for comparison in result.comparisons:
         title = "whole requests" if comparison.stage is None else printable(comparison.stage)
-        rows.append(_Row(title, None))
-        rows += [_Row(f"  {printable(each.hardware)}", _figures(comparison, each)) for each in comparison.types]
-    return _TypesTable(tuple(rows))
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """A type's figures by their headings, or the title of those that follow."""
-
-    name: str
-    figures: dict[str, str] | None
-
-
-@dataclass(frozen=True, slots=True)
-class _TypesTable:
-    """A table that leaves out columns, in the order of _DROPPED, until it fits."""
-
-    rows: tuple[_Row, ...]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        headings = list(next((row.figures for row in self.rows if row.figures), {}))
-        widths = {
-            heading: max(cell_len(heading), *(cell_len(row.figures[heading]) for row in self.rows if row.figures))
-            for heading in headings
-        }
-        name = min(max(cell_len(row.name) for row in self.rows), _LEAST_NAME)
-        for heading in _DROPPED:
-            if name + sum(widths[each] for each in headings) + GAP * (len(headings) + 1) <= options.max_width:
-                break
-            headings.remove(heading)
-        table = new_table()
-        table.add_column("", overflow="fold", min_width=name)
-        for heading in headings:
-            side: Literal["left", "right"] = "left" if heading == _RATIO else "right"
-            table.add_column(heading, justify=side, no_wrap=True, min_width=widths[heading])
-        for row, following in zip(self.rows, (*self.rows[1:], None), strict=True):
-            ends = following is not None and following.figures is None and row.figures is not None
-            if row.figures is None:
-                table.add_row(Text(row.name, style="bold"))
-            else:
-                table.add_row(Text(row.name), *(row.figures[heading] for heading in headings), end_section=ends)
-        yield table
+        rows.append(FittingRow(title, None))
+        rows += [FittingRow(f"  {printable(each.hardware)}", _figures(comparison, each)) for each in comparison.types]
+    return FittingTable("", rows, _DROPPED, left=(_RATIO,))
 
 
 def _figures(comparison: HardwareComparison, each: HardwareType) -> dict[str, str]:
@@ -204,8 +161,10 @@ def _notes(result: Hardware) -> list[str]:
         notes.append(
             "Where little is comparable, the types did different work, and nobody can say how they would compare."
         )
-    lonely = {each.hardware for comparison in result.comparisons for each in comparison.types if each.hosts == 1}
-    if lonely and len(result.comparisons[0].types) > 1:
+    compared = [comparison.types for comparison in result.comparisons if len(comparison.types) > 1]
+    several = {each.hardware for types in compared for each in types if each.hosts > 1}
+    lonely = {each.hardware for types in compared for each in types} - several
+    if lonely:
         names = ", ".join(sorted(printable(name) for name in lonely))
         notes.append(f"One host only: {names}. What is the host's own looks like its type's.")
     if result.unknown_share >= 0.01:
@@ -220,13 +179,13 @@ def _notes(result: Hardware) -> list[str]:
 def _use_notes(result: Hardware, priced: Sequence[str]) -> list[str]:
     notes = ["“busy” is stages' own time but for queue and network, divided among the requests of a batch."]
     if any(use.price_per_hour is not None for use in result.uses):
-        notes.append("Costs are of 1,000 requests: of busy time alone, and of all time of all devices.")
+        notes.append("Costs are of 1,000 requests: busy time at the price, and all time of all devices.")
     seen = {use.hardware.casefold() for use in result.uses}
     missing = [printable(name) for name in priced if name.casefold() not in seen]
     if missing:
         notes.append(f"Priced, but not seen: {', '.join(missing)}.")
     if any(use.power_w is not None for use in result.uses):
-        notes.append("Energy is busy time at the mean power, and all energy of all devices.")
+        notes.append("Energy (J) is of one request: busy time at the mean power, and all energy of all devices.")
     return notes
 
 

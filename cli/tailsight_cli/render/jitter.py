@@ -26,7 +26,7 @@ from tailsight_cli.render.text import (
 NO_STAGE = "(no stage)"
 REQUESTS = "requests"
 _NS_PER_MS = 1_000_000
-_DROPPED = ("stored", "95 %", "p99", "count", "IQR")
+_DROPPED = ("stored", "95 %", "p99", "count", "IQR", "RFC 3550", "CV")
 _ROUGH = "~"
 _LEAST_NAME = 10
 _MOST_MISSING = 3  # rows whose missing spans are named

@@ -5,11 +5,11 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from tailsight_analysis import Estimate, Pareto, Variant
+from tailsight_analysis import Certainty, Estimate, Pareto, Variant
+from tailsight_cli.render.fitting import FittingRow, FittingTable
 from tailsight_cli.render.quality import data_notes
 from tailsight_cli.render.text import (
     NO_VALUE,
-    new_table,
     note_lines,
     percent,
     printable,
@@ -23,26 +23,12 @@ EMPTY = "(none)"
 
 def render_pareto(result: Pareto) -> RenderableType:
     """Verdict in a sentence, then the variants, best quality first."""
-    table = new_table()
-    table.add_column(" / ".join(result.by), overflow="fold", min_width=12)
-    table.add_column("requests", justify="right", no_wrap=True)
-    table.add_column("quality", no_wrap=True)
-    for heading in ("p50 ms", "p99 ms"):
-        table.add_column(heading, no_wrap=True)
     with_cost = any(variant.cost is not None for variant in result.variants)
-    if with_cost:
-        table.add_column("cost", justify="right", no_wrap=True)
-    table.add_column("front", overflow="fold", min_width=10)
-    for variant in result.variants:
-        cells = [
-            f"{variant.requests:,}",
-            _estimate(variant.quality) if variant.quality else NO_VALUE,
-            _estimate(variant.p50_ms),
-            _estimate(variant.p99_ms),
-        ]
-        if with_cost:
-            cells.append(NO_VALUE if variant.cost is None else significant(variant.cost * 1000))
-        table.add_row(Text(_name(variant.group)), *cells, Text(_front(variant)))
+    rows = [FittingRow(_name(variant.group), _figures(variant, with_cost=with_cost)) for variant in result.variants]
+    unweighed = "p50 ms" if result.latency == "p99_ms" else "p99 ms"
+    table = FittingTable(
+        " / ".join(result.by), rows, ("requests", "cost", unweighed), ("quality", "p50 ms", "p99 ms", "front"), 20
+    )
     return Group(
         title_line("Quality against latency", result.window, result.filters.label),
         Text(verdict(result), style="bold"),
@@ -63,13 +49,9 @@ def verdict(result: Pareto) -> str:
     latency = result.latency.removesuffix("_ms")
     if not beaten:
         return f"None of {len(rated)} variants is beaten at both quality and {latency}, as far as these data say."
-    sentences = []
-    for variant in beaten[:2]:
-        best = variant.dominated_by[0]
-        sure = "is" if best.certainty == "certain" else "is probably"
-        sentences.append(f"{_name(variant.group)} {sure} beaten by {_name(best.by)} at both quality and {latency}")
     front = ", ".join(_name(variant.group) for variant in rated if variant.on_front)
-    return f"{'; '.join(sentences)}. On the front: {front or 'none'}."
+    number = "one variant is" if len(beaten) == 1 else f"{len(beaten)} variants are"
+    return f"On the front of quality and {latency}: {front or 'none'}; {number} beaten at both."
 
 
 def _counts(result: Pareto) -> str:
@@ -81,7 +63,7 @@ def _counts(result: Pareto) -> str:
 
 
 def _notes(result: Pareto, *, with_cost: bool) -> list[str]:
-    notes = []
+    notes = [_beaten(variant) for variant in result.variants if variant.dominated_by]
     if with_cost:
         notes.append("Cost is of 1,000 requests: busy time at the price.")
     if result.candidates:
@@ -98,14 +80,34 @@ def _notes(result: Pareto, *, with_cost: bool) -> list[str]:
     return [*notes, *data_notes(result.data)]
 
 
+def _figures(variant: Variant, *, with_cost: bool) -> dict[str, str]:
+    cost = {"cost": NO_VALUE if variant.cost is None else significant(variant.cost * 1000)} if with_cost else {}
+    return {
+        "requests": f"{variant.requests:,}",
+        "quality": _estimate(variant.quality) if variant.quality else NO_VALUE,
+        "p50 ms": _estimate(variant.p50_ms),
+        "p99 ms": _estimate(variant.p99_ms),
+        **cost,
+        "front": _front(variant),
+    }
+
+
 def _front(variant: Variant) -> str:
     if variant.quality is None:
         return NO_VALUE
     if variant.dominated_by:
-        best = variant.dominated_by[0]
-        word = "beaten" if best.certainty == "certain" else "probably beaten"
-        return f"{word} by {_name(best.by)}"
+        return "no" if variant.dominated_by[0].certainty == Certainty.CERTAIN else "probably not"
     return "yes" if variant.on_front_by_estimate else "open"
+
+
+def _beaten(variant: Variant) -> str:
+    """Name all that are better at both, the certain ones first."""
+    certain = [_name(each.by) for each in variant.dominated_by if each.certainty == Certainty.CERTAIN]
+    probable = [_name(each.by) for each in variant.dominated_by if each.certainty != Certainty.CERTAIN]
+    parts = [f"by {', '.join(certain)}"] if certain else []
+    if probable:
+        parts.append(f"probably by {', '.join(probable)}")
+    return f"{_name(variant.group)} is beaten at both {'; '.join(parts)}."
 
 
 def _name(group: dict[str, str]) -> str:
@@ -116,5 +118,5 @@ def _estimate(estimate: Estimate) -> str:
     value = significant(estimate.value)
     if estimate.low is None and estimate.high is None:
         return value
-    ends = [NO_VALUE if end is None else significant(end) for end in (estimate.low, estimate.high)]
+    ends = ["?" if end is None else significant(end) for end in (estimate.low, estimate.high)]
     return f"{value} [{ends[0]}–{ends[1]}]"

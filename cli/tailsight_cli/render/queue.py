@@ -84,8 +84,9 @@ def _notes(station: Station) -> Iterator[str]:
         yield f"{_workers(station.workers)}: {source}."
     if station.reproduced is False and station.one_more.replayed is not None:
         yield (
-            f"Replayed, it is {_ms(station.one_more.replayed.mean)} ms where {_ms(station.wait.mean)} ms were measured "
-            "(other work holds the workers, the order is another, or --workers is not what there is)."
+            f"Replayed, it is {_ms(station.one_more.replayed.mean)} ms where {_ms(station.service_wait_ns)} ms were "
+            "measured "
+            "(a batch waits to fill, other work holds the workers, or --workers is not what there is)."
         )
     little = station.little
     if not little.holds:

@@ -12,8 +12,8 @@ from tailsight_dashboard.selection import QUANTILES
 
 MOST_CAUSES = 4  # that are shown at once
 CAUSES_HELP = (
-    "A stage, and the conditions under which it takes longer in the tail than in typical requests: values of attributes "
-    "and columns, ranges of numbers, load, states of devices."
+    "A stage, and the conditions under which it takes longer in the tail than in typical requests: values of "
+    "attributes and columns, ranges of numbers, load, states of devices."
 )
 
 
@@ -22,15 +22,18 @@ def show() -> None:
     scope: Scope = st.session_state["scope"]
     head = st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center")
     with head:
-        found = st.container(gap=None, width=840)
+        found = st.container(gap="xsmall", width=840)
         choice("quantile", "Tail: requests at or above", tuple(QUANTILES))
     answer = source.ask_tail(scope.window, scope.filters, QUANTILES[scope.selection.quantile])
     tail = answer.value
     with found:
-        st.caption(f"As of **{clock(answer.asked_ns)}** · {plain(tail.window.label)}")
-        st.markdown(f"## {wording.tail_headline(tail)}")
+        with st.container(gap=None):
+            st.caption(f"As of **{clock(answer.asked_ns)}** · {plain(tail.window.label)}")
+            st.markdown(f"## {wording.tail_headline(tail)}")
+        if tail.causes and tail.causes[0].conditions:
+            st.markdown(f"{wording_causes.headline(tail.causes[0])}.")
     metrics(tail)
-    left, right = st.columns([3, 2], gap="medium")
+    left, right = st.columns(2, gap="medium")
     with left:
         st.subheader("From typical to tail (ms)", anchor=False, help=UNACCOUNTED_HELP)
         st.plotly_chart(charts.from_typical_to_tail(tail), config=charts.CONFIG, key="waterfall")
@@ -63,7 +66,7 @@ def causes(scope: Scope, tail: Tail) -> None:
     for cause in tail.causes[:MOST_CAUSES]:
         one_cause(scope, tail, cause)
     if rest := tail.causes[MOST_CAUSES:]:
-        with st.expander(f"{count(len(rest))} smaller ones"):
+        with st.expander("1 smaller one" if len(rest) == 1 else f"{count(len(rest))} smaller ones"):
             for cause in rest:
                 one_cause(scope, tail, cause)
     st.caption(wording_causes.method())

@@ -11,6 +11,8 @@ from tailsight_dashboard.format import clock, count, duration, plain
 from tailsight_dashboard.selection import QUANTILES, SPANS
 
 MOST_REQUESTS = 5  # whose contributions are shown, the longest
+MOST_LINES = 25  # of the table that are shown without a scrollbar of its own
+NAME_PX = 320
 PATH_HELP = "What the request waited for: at each moment one span. Its pieces add up to the request's duration."
 SELF_HELP = (
     "Self: the span's duration without that of the spans below it that it waited for; of a call to another host, the "
@@ -110,16 +112,15 @@ def contributions(trace: Trace) -> None:
 
 def spans(trace: Trace) -> None:
     """Show the spans as a table, and all that the chosen one says."""
-    st.subheader("Spans", anchor=False, help=SELF_HELP)
-    table = tables_trace.spans(trace)
-    longest = max(map(len, table.data["Span"]))
+    st.subheader("Spans", anchor=False)
     chosen = st.dataframe(
-        table,
+        tables_trace.spans(trace),
         hide_index=True,
         key="spans-table",
         on_select="rerun",
         selection_mode="single-row",
-        column_config={"Span": st.column_config.Column(width=min(440, 40 + 8 * longest))},
+        height="content" if len(trace.spans) <= MOST_LINES else "auto",
+        column_config={"Span": st.column_config.Column(width=NAME_PX)},
     )
     rows = [row for row in chosen.selection.rows if row < len(trace.spans)]
     if not rows:
@@ -127,11 +128,16 @@ def spans(trace: Trace) -> None:
         return
     span = trace.spans[rows[0]]
     st.markdown(wording_trace.span_headline(span))
-    st.dataframe(tables_trace.facts(span), hide_index=True, height="content", key="span-facts")
-    if span.attributes:
-        st.dataframe(tables_trace.attributes(span.attributes), hide_index=True, key="span-attributes")
-    if span.events:
-        st.dataframe(tables_trace.events(span.events), hide_index=True, key="span-events")
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.dataframe(tables_trace.facts(span), hide_index=True, height="content", key="span-facts")
+    with right:
+        if span.attributes:
+            st.dataframe(tables_trace.attributes(span.attributes), hide_index=True, key="span-attributes")
+        else:
+            st.markdown("It has no attributes.")
+        if span.events:
+            st.dataframe(tables_trace.events(span.events), hide_index=True, key="span-events")
 
 
 if __name__ == "__main__":
