@@ -6,7 +6,7 @@ Open a store with `connect`, say where to look with `Window` and `Filters`, and 
 from tailsight_analysis.attributes import OverRepresented
 from tailsight_analysis.breakdown import DIMENSIONS, Breakdown, BreakdownRow, breakdown
 from tailsight_analysis.causes import Cause
-from tailsight_analysis.compare import CauseOfChange, Comparison, Difference, Side, compare
+from tailsight_analysis.compare import Comparison, Difference, Side, SlowdownCause, compare
 from tailsight_analysis.conditions import Condition, Place
 from tailsight_analysis.errors import AnalysisError, NoSendersError, NoSpansError, NotEnoughDataError, QuestionError
 from tailsight_analysis.hardware import hardware
@@ -72,7 +72,6 @@ __all__ = [
     "Breakdown",
     "BreakdownRow",
     "Cause",
-    "CauseOfChange",
     "Certainty",
     "Comparison",
     "Condition",

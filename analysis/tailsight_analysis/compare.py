@@ -9,7 +9,7 @@ import numpy as np
 from tailsight_analysis.accounting import Bools, Floats, Ints
 from tailsight_analysis.comparison.calls import Place
 from tailsight_analysis.comparison.mix import Comparable, Requests, Step, comparable
-from tailsight_analysis.comparison.result import CauseOfChange, Comparison, Difference, Findings, Part, SideCount
+from tailsight_analysis.comparison.result import Comparison, Difference, Findings, Part, SideCount, SlowdownCause
 from tailsight_analysis.comparison.shift import BLOCKS
 from tailsight_analysis.comparison.sides import Fetched, Side, fetch_side, same_places
 from tailsight_analysis.comparison.slower import Change, Weighted, changes
@@ -18,7 +18,6 @@ from tailsight_analysis.statistics.paired import weighted_quantile
 from tailsight_storage import Store
 
 __all__ = [
-    "CauseOfChange",
     "Comparison",
     "Difference",
     "Findings",
@@ -26,6 +25,7 @@ __all__ = [
     "Requests",
     "Side",
     "SideCount",
+    "SlowdownCause",
     "compare",
     "compare_requests",
 ]
@@ -62,8 +62,8 @@ def compare_requests(baseline: Requests, candidate: Requests, places: Sequence[P
     """Compare two sets of requests whose columns are the same `places`. Pure."""
     both = comparable(baseline, candidate, places)
     differences = _differences(both, baseline, candidate)
-    causes: tuple[CauseOfChange, ...] = ()
-    improvements: tuple[CauseOfChange, ...] = ()
+    causes: tuple[SlowdownCause, ...] = ()
+    improvements: tuple[SlowdownCause, ...] = ()
     if not both.is_only_mix:
         causes, improvements = _causes(both, baseline, candidate, places, differences)
     return Findings(
@@ -173,7 +173,7 @@ def _causes(
     candidate: Requests,
     places: Sequence[Place],
     differences: dict[str, Difference],
-) -> tuple[tuple[CauseOfChange, ...], tuple[CauseOfChange, ...]]:
+) -> tuple[tuple[SlowdownCause, ...], tuple[SlowdownCause, ...]]:
     first, last = both.baseline[2], both.candidate[2]
     contribution = both.contribution_ns[last.chosen]
     here = Weighted(
@@ -214,7 +214,7 @@ def _tail_mean(step: Step) -> float:
     return float(weight @ step.duration_ns / weight.sum())
 
 
-def _shared(found: Sequence[Change], whole_ms: float, tail_whole_ms: float) -> tuple[CauseOfChange, ...]:
+def _shared(found: Sequence[Change], whole_ms: float, tail_whole_ms: float) -> tuple[SlowdownCause, ...]:
     """Say which share of the slowdown each change is: of the net one, or of all that was found where that is more."""
     whole = max(abs(sum(change.delta_ns for change in found)) / NS_PER_MS, whole_ms, 1e-300)
     tail_found = sum(max(0.0, _sign(change) * change.tail_delta_ns) for change in found) / NS_PER_MS
@@ -227,9 +227,9 @@ def _sign(change: Change) -> int:
     return 1 if change.delta_ns >= 0 else -1
 
 
-def _cause(change: Change, whole_ms: float, tail_whole_ms: float) -> CauseOfChange:
+def _cause(change: Change, whole_ms: float, tail_whole_ms: float) -> SlowdownCause:
     place, delta_ms, error_ms = change.place, change.delta_ns / NS_PER_MS, change.error_ns / NS_PER_MS
-    return CauseOfChange(
+    return SlowdownCause(
         service=place.service,
         name=place.name,
         stage=place.stage,

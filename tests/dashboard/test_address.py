@@ -19,6 +19,8 @@ from tailsight_dashboard.selection import (
     PRESETS,
     QUANTILES,
     SCALES,
+    SPANS,
+    VIEW_CHOICES,
     VIEW_KEYS,
     Selection,
     from_address,
@@ -40,6 +42,8 @@ def selections(draw: some.DrawFn) -> Selection:
         by=draw(some.sampled_from(DIMENSIONS)),
         scale=draw(some.sampled_from(SCALES)),
         quantile=draw(some.sampled_from(list(QUANTILES))),
+        id=draw(some.text()),
+        spans=draw(some.sampled_from(SPANS)),
     )
 
 
@@ -52,7 +56,7 @@ def test_an_address_gives_back_the_selection(selection: Selection) -> None:
     assert from_address(address) == (selection, ())
 
 
-@given(some.dictionaries(some.sampled_from(["time", "from", "to", *FILTERS, "by", "scale", "quantile", "x"]), _names))
+@given(some.dictionaries(some.sampled_from(["time", "from", "to", *FILTERS, *VIEW_CHOICES, "x"]), _names))
 def test_any_address_gives_a_selection(address: dict[str, tuple[str, ...]]) -> None:
     selection, _ = from_address(address)
     assert selection.time in PRESETS
@@ -124,6 +128,19 @@ def test_choices_stay_when_the_view_changes(app: AppTest) -> None:
     app.run()
     assert dict(app.query_params) == {"time": "all", "service": "search", "by": "host"}
     assert metrics(app)["Requests"] == "600"
+
+
+def test_a_link_to_a_trace_keeps_what_other_views_have_chosen(app: AppTest) -> None:
+    opened(app, by="host")
+    app.switch_page("views/trace.py")
+    app.query_params.clear()
+    app.query_params.update({"time": "all", "service": "search", "id": "f" * 32})  # as the links write it
+    app.run()
+    app.switch_page("views/stages.py")
+    app.query_params.clear()
+    app.run()
+    assert not app.exception
+    assert dict(app.query_params) == {"time": "all", "service": "search", "by": "host"}
 
 
 def test_a_custom_time_is_kept_to_the_minute(app: AppTest) -> None:

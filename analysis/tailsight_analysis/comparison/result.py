@@ -48,7 +48,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class CauseOfChange:
+class SlowdownCause:
     """An operation that takes longer, or less, in milliseconds per request, where mixes are the same.
 
     `hardware` is "" where the operation ran on several types and changed on all alike; `hardware_types` has them.
@@ -105,8 +105,8 @@ class Findings:
     """
 
     differences: Mapping[str, Difference]
-    causes: tuple[CauseOfChange, ...]
-    improvements: tuple[CauseOfChange, ...]
+    causes: tuple[SlowdownCause, ...]
+    improvements: tuple[SlowdownCause, ...]
     covariates: tuple[str, ...]
     not_comparable: tuple[NotComparable, ...]
     effective: float

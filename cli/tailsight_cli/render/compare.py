@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from tailsight_analysis.compare import CauseOfChange, Comparison, Difference, Part, Side, SideCount
+from tailsight_analysis.compare import Comparison, Difference, Part, Side, SideCount, SlowdownCause
 from tailsight_cli.render.text import (
     bar,
     new_table,
@@ -89,7 +89,7 @@ def _parts(differences: Mapping[str, Difference], field: str) -> list[str]:
     return cells
 
 
-def _operations(heading: str, causes: tuple[CauseOfChange, ...]) -> RenderableType:
+def _operations(heading: str, causes: tuple[SlowdownCause, ...]) -> RenderableType:
     table = new_table()
     table.add_column(heading, overflow="fold", ratio=1)
     for title in ("baseline", "candidate", "change ms"):
@@ -108,7 +108,7 @@ def _operations(heading: str, causes: tuple[CauseOfChange, ...]) -> RenderableTy
     return table
 
 
-def _name(cause: CauseOfChange) -> str:
+def _name(cause: SlowdownCause) -> str:
     name = printable(" ".join(part for part in (cause.service, cause.name) if part))
     if cause.stage and cause.stage != cause.name:
         name += f" ({printable(cause.stage)})"
@@ -148,7 +148,7 @@ def _notes(result: Comparison) -> list[str]:
     return notes
 
 
-def _called_more(cause: CauseOfChange) -> bool:
+def _called_more(cause: SlowdownCause) -> bool:
     return cause.candidate_calls > 1.1 * cause.baseline_calls
 
 
