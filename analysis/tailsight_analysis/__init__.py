@@ -111,6 +111,7 @@ __all__ = [
     "SenderState",
     "Shift",
     "Side",
+    "SlowdownCause",
     "StageExcess",
     "StageVariance",
     "Standardised",

@@ -30,7 +30,7 @@ from tailsight_analysis.rules import (
 )
 from tailsight_analysis.scope import NS_PER_MS
 from tailsight_analysis.significance import benjamini_hochberg, fisher_over_represented
-from tailsight_analysis.statistics.blocks import interval
+from tailsight_analysis.statistics.blocks import interval, time_blocks
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -147,6 +147,7 @@ class _Search:
         self.redraw = Redraw.of(
             requests.start_ns, requests.duration_ns, requests.weight, requests.in_tail, requests.in_typical
         )
+        self.block = time_blocks(requests.start_ns)
         tail, typical = self.redraw.tail, self.redraw.typical
         self.tail, self.typical = tail, typical
         self.reference = typical @ requests.contribution_ns
@@ -199,7 +200,7 @@ class _Search:
             elevated=elevated,
             time_ns=requests.contribution_ns[:, unit],
             weight=requests.weight,
-            block=self.redraw.block,
+            block=self.block,
             service=place.service,
             stage=place.stage,
             usable_pairs=self.usable_pairs,

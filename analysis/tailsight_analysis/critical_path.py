@@ -21,7 +21,6 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from tailsight_analysis.accounting import Bools, Children, Ints, Spans, children
 from tailsight_analysis.errors import AnalysisError
@@ -194,9 +193,9 @@ def _followed(heads: Ints, before: Ints) -> Ints:
 def _links_of_few(level: _Level, below: Children) -> _Links:
     """Find the children on the path of spans of a level one by one: the same as `_links_of_many`, as a loop."""
     found: list[tuple[int, int, int, int, int, bool]] = []
-    for owner, (span, low, high) in enumerate(
-        zip(level.span.tolist(), level.low.tolist(), level.high.tolist(), strict=True)
-    ):
+    parents = np.flatnonzero(below.count[level.span])
+    columns = (parents, *(column[parents] for column in (level.span, level.low, level.high)))
+    for owner, span, low, high in zip(*(column.tolist() for column in columns), strict=True):
         first, count = int(below.first[span]), int(below.count[span])
         inside = slice(first, first + count)
         starts, ends = below.start[inside].tolist(), below.end[inside].tolist()
@@ -221,5 +220,5 @@ def _links_of_few(level: _Level, below: Children) -> _Links:
     if not found:
         nothing = np.empty(0, dtype=np.int64)
         return _Links(nothing, nothing, nothing, nothing, nothing, np.empty(0, dtype=np.bool_))
-    columns: npt.NDArray[np.int64] = np.array(found, dtype=np.int64).T
-    return _Links(*columns[:5], is_first=columns[5].astype(np.bool_))
+    owners, children_, begins, untils, thens, firsts = np.array(found, dtype=np.int64).T
+    return _Links(owners, children_, begins, untils, thens, firsts.astype(np.bool_))

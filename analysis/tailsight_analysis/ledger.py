@@ -74,7 +74,7 @@ def ledger_of(sample: Sample) -> Ledger:
     sections = critical_paths(sample.spans, parent, sample.entry)
     requests, groups = len(sample.entry), len(sample.groups)
     cell = sections.request * groups + sample.group[sections.span]
-    sums = np.bincount(cell, weights=sections.duration_ns, minlength=requests * groups)
+    sums: Floats = np.bincount(cell, weights=sections.duration_ns, minlength=requests * groups).astype(np.float64)
     return Ledger(
         start_ns=sample.spans.start_ns[sample.entry],
         duration_ns=sample.spans.duration_ns[sample.entry],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tailsight_analysis.statistics.blocks import Resampler, time_blocks
+from tailsight_analysis.statistics.blocks import DRAWN_BLOCKS, Resampler, time_blocks
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -35,13 +35,8 @@ class Redraw:
         """Prepare the draws. All have an entry a request."""
         durations = duration_ns[in_tail]
         lowest = in_tail & (duration_ns <= (np.quantile(durations, _LOWEST) if len(durations) else 0))
-        resampler = Resampler.of(time_blocks(start_ns))
+        resampler = Resampler.of(time_blocks(start_ns, DRAWN_BLOCKS))
         return cls(normed(in_tail, weight), normed(lowest, weight), normed(in_typical, weight), resampler)
-
-    @property
-    def block(self) -> Ints:
-        """Block of time in which each request started."""
-        return self.resampler.block
 
     def tail_means(self, values: Floats) -> Floats:
         """Mean of values, an entry a request, over the tail, in each draw."""

@@ -134,9 +134,10 @@ def fetch_sample(store: Store, parameters: dict[str, Any], by: Sequence[str], cu
 
 def codes_of(texts: npt.NDArray[Any]) -> tuple[Ints, list[str]]:
     """Give numbers to the distinct texts in the order of their appearance."""
-    known: dict[str, int] = {}
-    codes = np.fromiter((known.setdefault(text, len(known)) for text in texts), dtype=np.int64, count=len(texts))
-    return codes, list(known)
+    given = texts.tolist()
+    names = list(dict.fromkeys(given))
+    number = {name: code for code, name in enumerate(names)}
+    return np.fromiter(map(number.__getitem__, given), dtype=np.int64, count=len(given)), names
 
 
 def _key_limit(requests: int, most: int) -> int:

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+from analysis import brute_force
 from scipy.stats import kstest
 from testkit.otlp import request
 
@@ -461,3 +462,29 @@ def test_the_answer_is_plain_data_with_stable_keys(store):
     } <= set(cause)  # fmt: skip
     assert cause["delta_ms"] == pytest.approx(cause["candidate_ms"] - cause["baseline_ms"])
     assert answer["baseline"]["requests"] == answer["baseline"]["sampled_requests"] == 300
+
+
+@pytest.mark.parametrize("longest", [0, 50], ids=["no time at all", "random"])
+def test_any_forest_can_be_compared(store, longest):
+    """Cycles, orphans, several roots, two spans with one id, children outside their parents, no durations."""
+    random = np.random.default_rng(14)
+    spans = []
+    for trace in range(1, 301):
+        for number in range(1, int(random.integers(2, 9))):
+            spans.append(
+                brute_force.Span(
+                    trace, int(random.integers(1, 7)), int(random.integers(0, 8)) if number > 1 else 0,
+                    trace * 100 + int(random.integers(-20, 60)), int(random.integers(0, longest + 1)),
+                    stage=("", "compute", "network")[random.integers(3)], service=("front", "back")[random.integers(2)],
+                    host=("h1", "h2")[random.integers(2)], hardware=("L4", "T4")[random.integers(2)],
+                    kind=int(random.integers(0, 6)), run="a" if trace % 2 else "b", weight=int(random.integers(1, 4)),
+                    attributes=(("tokens", str(int(random.integers(1, 9)))), ("route", "/a")),
+                )
+            )  # fmt: skip
+    brute_force.insert(store, spans)
+    window = brute_force.window(-100, 40_000)
+    result = compare(store, Side(window, Filters(run=("a",))), Side(window, Filters(run=("b",))))
+    assert result.findings.causes == ()
+    assert result.weighted
+    for each in result.findings.differences.values():
+        assert each.workload.ms + each.hardware.ms + each.slowdown.ms == pytest.approx(each.delta.ms, abs=1e-9)

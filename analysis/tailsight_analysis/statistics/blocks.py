@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+from scipy.stats import norm, rankdata
 from scipy.stats import t as student
 
 Bools = npt.NDArray[np.bool_]
@@ -19,19 +19,20 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 MOST_BLOCKS = 200
+DRAWN_BLOCKS = 25  # an interval has to hold also where what happens lasts
 _LEAST_IN_A_BLOCK = 20
 _REPLICATES = 400
-_MOST_ALIKE = 0.9  # correlation of neighbouring blocks, above which it is no longer told from a trend
+_MEANS = 2  # that are taken off: where a condition holds, and where not
 _AS_IF_DRAWN = 0.1  # correlation of neighbouring requests, up to which a condition is as good as drawn for each
 _STEPS = 40  # of a bisection
 
 
-def time_blocks(start_ns: Ints) -> Ints:
-    """Divide requests into blocks of time, about as many in each, at most MOST_BLOCKS: the number of each one's.
+def time_blocks(start_ns: Ints, most: int = MOST_BLOCKS) -> Ints:
+    """Divide requests into blocks of time, about as many in each: the number of each one's.
 
     Requests that start at one moment share a block.
     """
-    count = max(1, min(MOST_BLOCKS, len(start_ns) // _LEAST_IN_A_BLOCK))
+    count = max(1, min(most, len(start_ns) // _LEAST_IN_A_BLOCK))
     ends = np.quantile(start_ns, np.arange(1, count) / count) if len(start_ns) else np.empty(0)
     blocks: Ints = np.searchsorted(ends, start_ns, side="right").astype(np.int64)
     return blocks
@@ -98,7 +99,8 @@ def chance_of_difference(is_case: Bools, holds: Bools, block: Ints) -> float:
 
     The three have an entry a request. The difference of the shares is divided by its cluster-robust error and compared
     with Student's t; the degrees of freedom are one less than the effective number of blocks, Σ(n)² / Σ(n²), in which
-    the condition holds, or does not, whichever is fewer. 1 where one stretch of time is all there is.
+    the condition holds, or does not, whichever is fewer, without those that only repeat their neighbours. 1 where one
+    stretch of time is all there is.
     """
     blocks = int(block.max(initial=-1)) + 1
     inside, outside = np.bincount(block[holds], minlength=blocks), np.bincount(block[~holds], minlength=blocks)
@@ -109,13 +111,16 @@ def chance_of_difference(is_case: Bools, holds: Bools, block: Ints) -> float:
     share_in, share_out = cases_in.sum() / inside.sum(), cases_out.sum() / outside.sum()
     if share_in <= share_out:
         return 1.0
-    freedom = min(inside.sum() ** 2 / (inside**2).sum(), outside.sum() ** 2 / (outside**2).sum()) - 1
+    rest = (cases_in - share_in * inside) / inside.sum() - (cases_out - share_out * outside) / outside.sum()
+    sizes = np.maximum(inside + outside, 1)
+    unexplained = (cases_in + cases_out - share_in * inside - share_out * outside) / sizes
+    repeats = _repeats(inside / sizes, unexplained)
+    freedom = min(inside.sum() ** 2 / (inside**2).sum(), outside.sum() ** 2 / (outside**2).sum()) / repeats - 1
     if freedom < 1:
         return 1.0
-    rest = (cases_in - share_in * inside) / inside.sum() - (cases_out - share_out * outside) / outside.sum()
     # a block with one request that is a case cannot vary: never less than what independent requests would
     spread = share_in * (1 - share_in) / inside.sum() + share_out * (1 - share_out) / outside.sum()
-    variance = max(float((rest**2).sum()) * blocks / max(1, blocks - 1) * _inflation(rest), float(spread))
+    variance = max(float((rest**2).sum()) * blocks / max(1, blocks - 1), float(spread)) * repeats
     if variance <= 0:
         return 0.0
     return float(student.sf((share_in - share_out) / np.sqrt(variance), freedom))
@@ -137,20 +142,46 @@ def chance_of_rising(cause: Floats, effect: Floats, block: Ints) -> float:
     if slope <= 0:
         return 1.0
     rest = np.bincount(block, weights=x * (y - slope * x)) / whole
-    freedom = whole**2 / float((squares**2).sum()) - 1
+    sizes = np.maximum(np.bincount(block), 1)
+    means = (np.bincount(block, weights=values) / sizes for values in (x, y - slope * x))
+    repeats = _repeats(*means)
+    freedom = whole**2 / float((squares**2).sum()) / repeats - 1
     if freedom < 1:
         return 1.0
-    variance = float((rest**2).sum()) * len(rest) / max(1, len(rest) - 1) * _inflation(rest)
+    variance = float((rest**2).sum()) * len(rest) / max(1, len(rest) - 1) * repeats
     return float(student.sf(slope / np.sqrt(variance), freedom)) if variance > 0 else 0.0
 
 
-def _inflation(rest: Floats) -> float:
-    """By how much neighbouring blocks that are alike enlarge a variance: (1 + r) / (1 − r), r their correlation."""
-    squares = float((rest**2).sum())
-    if len(rest) < 3 or squares == 0:
+def _repeats(cause: Floats, rest: Floats) -> float:
+    """By how much fewer independent blocks there are than blocks: 1 + 2 · Σ r(cause) · r(rest) over the distances.
+
+    Both have an entry a block; r is the correlation of blocks at a distance (Bartlett 1935). The sum ends where the
+    rest's is no longer positive (Geyer 1992). A correlation comes out too low by about the result ÷ blocks for each
+    mean that was taken off.
+    """
+    blocks = len(rest)
+    of_cause, of_rest = (_correlations(values)[: blocks // 4] for values in (cause, rest))
+    if len(of_rest) < 2:
         return 1.0
-    alike = min(max(float((rest[1:] * rest[:-1]).sum()) / squares, 0.0), _MOST_ALIKE)
-    return (1 + alike) / (1 - alike)
+    lost = _MEANS * (1 + 2 * _positive(of_rest).sum()) / blocks
+    of_rest = _positive(of_rest + lost if of_rest[0] > 2 / np.sqrt(blocks) else of_rest)
+    return max(1.0, 1 + 2 * float(np.maximum(of_cause[: len(of_rest)], 0.0) @ of_rest))
+
+
+def _positive(correlations: Floats) -> Floats:
+    """Keep correlations up to the first that is not positive."""
+    ends = np.flatnonzero(correlations <= 0)
+    return correlations[: int(ends[0])] if len(ends) else correlations
+
+
+def _correlations(values: Floats) -> Floats:
+    """Correlations of entries at distances 1, 2, …; none where all are equal."""
+    centered = values - values.mean()
+    squares = float(centered @ centered)
+    if squares <= 0:
+        return np.empty(0)
+    products: Floats = np.correlate(centered, centered, "full")[len(values) :]
+    return products / squares
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +205,13 @@ class Resampler:
 
 
 def interval(estimate: float, replicates: Floats) -> tuple[float, float]:
-    """Bound an estimate with 95 % confidence by its replicates' quantiles, which must not exclude the estimate."""
+    """Bound an estimate with 95 % confidence by its replicates' quantiles, which must not exclude the estimate.
+
+    The quantiles lie as much further out as Student's t does for DRAWN_BLOCKS (expanded percentiles: Hesterberg 2015).
+    """
     finite = replicates[np.isfinite(replicates)]
     if len(finite) == 0:
         return estimate, estimate
-    low, high = np.quantile(finite, [0.025, 0.975])
+    outside = norm.sf(np.sqrt(DRAWN_BLOCKS / (DRAWN_BLOCKS - 1)) * student.isf(0.025, DRAWN_BLOCKS - 1))
+    low, high = np.quantile(finite, [outside, 1 - outside])
     return min(float(low), estimate), max(float(high), estimate)
