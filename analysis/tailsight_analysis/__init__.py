@@ -23,6 +23,7 @@ from tailsight_analysis.latency import LatencySummary
 from tailsight_analysis.outcomes import Outcome, Shift
 from tailsight_analysis.pareto import pareto
 from tailsight_analysis.pareto_result import Dominated, Pareto, Variant
+from tailsight_analysis.prices import PRICES_ENV, prices_from, read_prices
 from tailsight_analysis.quality import DataQuality, data_quality
 from tailsight_analysis.queueing import Queueing, Station, queueing
 from tailsight_analysis.reading import choices, connect, whole_time
@@ -66,6 +67,7 @@ __all__ = [
     "DEFAULT_GRACE_S",
     "DEFAULT_STORE",
     "DIMENSIONS",
+    "PRICES_ENV",
     "SENDER_FILTERS",
     "STORE_ENV",
     "AnalysisError",
@@ -148,7 +150,9 @@ __all__ = [
     "hardware",
     "jitter",
     "pareto",
+    "prices_from",
     "queueing",
+    "read_prices",
     "senders_heard",
     "tail",
     "timeline",

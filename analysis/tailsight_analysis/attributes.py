@@ -117,9 +117,13 @@ def fetch_said(store: Store, parameters: dict[str, Any], cuts: Cuts, ledger: Led
     rows = []
     for row in found:
         place = str(row["service"]), str(row["stage"])
+        if row["numbers"]:  # one trace each, and a trace is one request's where values are left out
+            numbers, requests = np.array(row["numbers"]), requests_of.each(row["traces"])
+            rows.append(Row(*place, str(row["key"]), "", requests[requests >= 0], numbers[requests >= 0]))
+            continue
         requests = places[place] if row["all_of_place"] else requests_of(row["traces"])
         if row["key"] and len(requests):
-            rows.append(Row(*place, str(row["key"]), str(row["value"]), requests))
+            rows.append(Row(*place, str(row["key"]), str(row["shown"]), requests))
     return Said(known, rows)
 
 
@@ -138,7 +142,8 @@ def over_represented(
     """
     holders: dict[tuple[str, str], list[Ints]] = {}
     for row in rows:
-        holders.setdefault((row.key, row.value), []).append(row.requests)
+        if row.numbers is None:
+            holders.setdefault((row.key, row.value), []).append(row.requests)
     counted, tested = [], 0
     tail_weight, typical_weight = np.where(in_tail, weight, 0.0), np.where(in_typical, weight, 0.0)
     for (key, value), parts in holders.items():
@@ -184,6 +189,13 @@ class _RequestsOf:
         offsets = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
         rows: Ints = np.sort(self.order[np.repeat(first, counts) + offsets])
         return rows
+
+    def each(self, traces: list[int]) -> Ints:
+        """Find the first request of each trace, −1 where there is none."""
+        wanted = np.array(traces, dtype=np.uint64)
+        first = np.minimum(np.searchsorted(self.number, wanted), max(0, len(self.number) - 1))
+        found: Ints = np.where(self.number[first] == wanted, self.order[first], -1) if len(self.number) else first - 1
+        return found
 
 
 def judge(rows: list[dict[str, Any]], tail: int, typical: int, tested: int) -> tuple[OverRepresented, ...]:

@@ -49,7 +49,7 @@ _LEAST_ELEVATED = 30
 _UNSELECTED_CHANCE = 0.01
 EXAMPLES = 3
 _LOOKED_AT = 500  # requests, to see whether a number restates the time
-REST_COUNTS = 0.6  # of its share when causes are ordered: it says where, but not why
+REST_COUNTS = 0.5  # of its share when causes are ordered: it says where, but not why
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,13 +114,17 @@ class Condition:
 
 
 class Row(NamedTuple):
-    """One value of one key in one place, and the requests that have it, by their numbers."""
+    """One value of one key in one place, and the requests that have it, by their numbers.
+
+    Or, with `numbers`, what each of these requests has of its own.
+    """
 
     service: str
     stage: str
     key: str
     value: str
     requests: Ints
+    numbers: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +178,7 @@ def facts_of(rows: Iterable[Row], requests: int) -> Facts:
             numbers.append(values)
             continue
         for row in members:
-            if LEAST_HOLDERS <= len(row.requests) < requests:
+            if row.numbers is None and LEAST_HOLDERS <= len(row.requests) < requests:
                 pairs.append((key, row.value))
                 groups.append(row.requests)
     return _merged(pairs, groups, number_keys, numbers, requests)
@@ -209,18 +213,26 @@ def rank(key: Key, service: str, stage: str) -> tuple[int, int]:
 def _numbers(members: list[Row], requests: int) -> Floats | None:
     """Return the greatest number that each request has of a key; None where values are no numbers, or too few."""
     values = np.full(requests, np.nan)
-    parsed, holding, others = [], 0, 0
+    parsed: list[tuple[float, Ints]] = []
+    distinct: set[float] = set()
+    holding, others = 0, 0
     for row in members:
+        if row.numbers is not None:
+            distinct.update(row.numbers[:_LEAST_DISTINCT].tolist())
+            holding += len(row.requests)
+            np.fmax.at(values, row.requests, row.numbers)
+            continue
         number = _number(row.value)
         if number is None:
             others += len(row.requests)
         else:
+            distinct.add(number)
             parsed.append((number, row.requests))
             holding += len(row.requests)
-    if len({number for number, _ in parsed}) < _LEAST_DISTINCT or holding < _NUMERIC_SHARE * (holding + others):
+    if len(distinct) < _LEAST_DISTINCT or holding < _NUMERIC_SHARE * (holding + others):
         return None
-    for number, held_by in sorted(parsed, key=lambda pair: pair[0]):
-        values[held_by] = number
+    for number, held_by in parsed:
+        values[held_by] = np.fmax(values[held_by], number)
     return values
 
 

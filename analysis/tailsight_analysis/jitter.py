@@ -18,6 +18,7 @@ from tailsight_analysis.statistics.dispersion import Bounded, Dispersion, disper
 from tailsight_analysis.statistics.intervals import Cells
 from tailsight_analysis.statistics.modes import Modes, find_modes
 from tailsight_analysis.statistics.periodicity import Period, find_period
+from tailsight_analysis.statistics.shape import Histogram, histogram, slow_by_phase
 from tailsight_storage import Store
 
 LEAST_EVENTS = 20  # in the largest group: of fewer nothing can be said
@@ -30,10 +31,12 @@ class Spike:
     """Slow events that come back with a period; `first_ns` is when, since 1970, the first was due.
 
     `period` has the figures (see statistics/periodicity.py), its p-value corrected for all groups that were scanned.
+    `slow_by_phase` is the share of slow events in each part of a period, whose middle is the spike's.
     """
 
     period: Period
     first_ns: int
+    slow_by_phase: tuple[float | None, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -45,6 +48,7 @@ class Spike:
             "slow_share": self.period.slow_share,
             "cycles": self.period.cycles,
             "p_value": self.period.p_value,
+            "slow_by_phase": list(self.slow_by_phase),
         }
 
 
@@ -54,7 +58,8 @@ class JitterRow:
 
     `count` is an estimate where requests were sampled, and `stored` what it rests on; else `stored` is None. Measures
     of order (`interarrival`, the streak of `deadlines`) and what was looked for in vain (`modes`, `spike`) are None.
-    `scanned` says whether a period could be looked for, with which limits in ns.
+    `scanned` says whether a period could be looked for, with which limits in ns; `histogram` is None of groups that
+    were not looked at so closely.
     """
 
     group: Mapping[str, str]
@@ -67,6 +72,7 @@ class JitterRow:
     modes: Modes | None
     spike: Spike | None
     scanned: tuple[float, float] | None
+    histogram: Histogram | None = None
 
     @property
     def p_of_order(self) -> float | None:
@@ -97,6 +103,7 @@ class JitterRow:
             "modes": _modes_json(self.modes),
             "period": self.spike.to_json() if self.spike else None,
             "periods_scanned_ms": [limit / NS_PER_MS for limit in self.scanned] if self.scanned else None,
+            "histogram": _histogram_json(self.histogram),
         }
 
 
@@ -217,7 +224,8 @@ def _scanned(
             result.append(row)
             continue
         spike, limits = _spike(row, events, tests)
-        result.append(replace(row, modes=_modes(row, cells, events, tests), spike=spike, scanned=limits))
+        found = _modes(row, cells, events, tests)
+        result.append(replace(row, modes=found, spike=spike, scanned=limits, histogram=histogram(cells)))
     return result
 
 
@@ -251,7 +259,17 @@ def _spike(row: JitterRow, events: Events, tests: int) -> tuple[Spike | None, tu
     if scan.period is None or scan.period.p_value * tests > periodicity.SIGNIFICANCE:
         return None, limits
     period = replace(scan.period, p_value=min(1.0, scan.period.p_value * tests))
-    return Spike(period, int(events.start_ns[latest][0]) + round(period.phase_ns)), limits
+    start_ns = events.start_ns[latest]
+    first_ns = int(start_ns[0]) + round(period.phase_ns)
+    phases = slow_by_phase(
+        start_ns,
+        events.duration_ns[latest],
+        events.weight[latest],
+        period_ns=period.period_ns,
+        middle_ns=period.phase_ns,
+        slow_share=period.slow_share,
+    )
+    return Spike(period, first_ns, phases), limits
 
 
 # --- plain data -------------------------------------------------------------------------------------------------------
@@ -278,6 +296,12 @@ def _gaps_json(found: Gaps | None) -> dict[str, Any] | None:
     if found is None:
         return None
     return {"streams": found.streams, "p50_ms": found.p50_ms, "p99_ms": found.p99_ms, "max_ms": found.max_ms}
+
+
+def _histogram_json(found: Histogram | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"edges_ms": [edge / NS_PER_MS for edge in found.edges], "shares": list(found.shares)}
 
 
 def _modes_json(found: Modes | None) -> dict[str, Any] | None:

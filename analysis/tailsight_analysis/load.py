@@ -14,7 +14,7 @@ from tailsight_storage import Store
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-MOST_REQUESTS = 1_000_000  # of more, their starts are not read
+MOST_REQUESTS = 500_000  # of more, their starts are not read
 SPANS_OF_TIME = (1, 4, 16)  # typical durations that arrivals are counted over
 
 

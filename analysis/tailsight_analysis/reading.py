@@ -64,7 +64,8 @@ class Shape:
     """What the traces around a window are like.
 
     `random_ids`: trace ids are random in their first bytes, as W3C Trace Context asks for, so that those with the
-    lowest ids are a fair sample. `rootless`: some have no root span. `repeated_roots`: some root spans are stored twice.
+    lowest ids are a fair sample. `rootless`: some have no root span. `repeated_roots`: some root spans are stored
+    twice.
     """
 
     random_ids: bool

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-PRICES_ENV = "TAILSIGHT_PRICES"
+from tailsight_analysis import PRICES_ENV, QuestionError, prices_from, read_prices
+
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
@@ -24,16 +24,10 @@ def price_option(command: Decorated) -> Decorated:
 
 def _prices(_ctx: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, float]:
     # not click's own envvar: it would part the names at their spaces
-    from_environment = [text for text in os.environ.get(PRICES_ENV, "").split(";") if text.strip()]
-    prices: dict[str, tuple[str, float]] = {}
-    for source, texts in ((PRICES_ENV, from_environment), ("--price", list(given))):
-        for text in texts:
-            name, _, number = text.rpartition("=")
-            try:
-                price = float(number)
-            except ValueError:
-                price = math.nan
-            if not name.strip() or not 0 <= price < math.inf:
-                raise click.BadParameter(f"{source} {text.strip()!r} is no price: write it like 'NVIDIA L4=0.71'")
-            prices[name.strip().casefold()] = (name.strip(), price)  # the last word counts, however it is spelt
-    return dict(prices.values())
+    from_environment = prices_from(os.environ.get(PRICES_ENV, ""))
+    for source, texts in ((PRICES_ENV, from_environment), ("--price", given)):
+        try:
+            read_prices(texts)
+        except QuestionError as error:
+            raise click.BadParameter(f"{source} {error}") from error
+    return read_prices([*from_environment, *given])

@@ -18,6 +18,8 @@ PAGES = (  # name of the script and of the address; title, icon; the first is wh
     ("stages", "Stages", ":material/stacked_bar_chart:"),
     ("tail", "Tail", ":material/hourglass_bottom:"),
     ("trace", "Trace", ":material/account_tree:"),
+    ("jitter", "Jitter", ":material/graphic_eq:"),
+    ("hardware", "Hardware", ":material/memory:"),
 )
 
 

@@ -24,6 +24,8 @@ _CHARACTER_PX = 6.6
 _DEEPEST = 8  # levels that are indented; deeper ones stand below each other, with their number
 _FAR = 3  # what lies further away than so many times the requests' length is not drawn
 _PIECES = 1000  # of the whole width, the finest that is drawn
+_SLIVER = 10  # times that
+_FAINTEST = 0.35
 _LIGHT = 0.28
 _KEYS = (
     f'<span style="color:{NEUTRAL}">■</span> critical path    ▨ without a stage    '
@@ -181,19 +183,19 @@ def _draw_light(figure: go.Figure, rows: Sequence[_Row], middles: Sequence[float
 
 
 def _draw_path(figure: go.Figure, rows: Sequence[_Row], middles: Sequence[float], finest_ms: float) -> None:
-    pieces: defaultdict[str, list[tuple[float, float, float, str]]] = defaultdict(list)
+    pieces: defaultdict[str, list[tuple[float, float, float, float, str]]] = defaultdict(list)
     for row, middle in zip(rows, middles, strict=True):
-        for start_ms, end_ms in _joined(row.path, finest_ms):
-            pieces[row.stage].append((start_ms, end_ms - start_ms, middle, row.hover))
+        for start_ms, end_ms, strength in _joined(row.path, finest_ms):
+            pieces[row.stage].append((start_ms, end_ms - start_ms, middle, min(1.0, strength), row.hover))
     for stage, found in pieces.items():
-        starts, lengths, places, hovers = zip(*found, strict=True)
+        starts, lengths, places, strengths, hovers = zip(*found, strict=True)
         figure.add_bar(
             base=starts,
             x=lengths,
             y=places,
             width=_BAR_PX,
             orientation="h",
-            marker=_strong(stage),
+            marker=_strong(stage) | {"opacity": strengths},
             hovertext=hovers,
             hoverinfo="text",
             showlegend=False,
@@ -210,15 +212,23 @@ def _strong(stage: str) -> dict[str, object]:
     return marker
 
 
-def _joined(path: Sequence[TraceInterval], finest_ms: float) -> list[tuple[float, float]]:
-    """Join pieces between which the eye could see nothing: a span can have a hundred thousand."""
-    joined: list[tuple[float, float]] = []
+def _joined(path: Sequence[TraceInterval], finest_ms: float) -> list[tuple[float, float, float]]:
+    """Join pieces between which the eye could see nothing: a span can have a hundred thousand.
+
+    Returns start, end and how strongly to draw it: as much as is on the path, unless it is a mere sliver.
+    """
+    joined: list[list[float]] = []  # start, end, sum of its pieces
     for piece in path:
+        length_ms = piece.end_ms - piece.start_ms
         if joined and piece.start_ms - joined[-1][1] < finest_ms:
-            joined[-1] = (joined[-1][0], max(joined[-1][1], piece.end_ms))
+            joined[-1][1] = max(joined[-1][1], piece.end_ms)
+            joined[-1][2] += length_ms
         else:
-            joined.append((piece.start_ms, piece.end_ms))
-    return joined
+            joined.append([piece.start_ms, piece.end_ms, length_ms])
+    return [
+        (start, end, max(_FAINTEST, length / (end - start)) if end - start > _SLIVER * finest_ms else 1.0)
+        for start, end, length in joined
+    ]
 
 
 def _padded(begin_ms: float, end_ms: float) -> list[float]:

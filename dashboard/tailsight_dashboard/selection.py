@@ -30,10 +30,13 @@ FILTERS = ("service", "hardware", "version", "model", "run")
 QUANTILES = {"p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 SCALES = ("log", "linear")
 SPANS = ("60", "300")
+VARIANTS = ("model", "version", "hardware")
 VIEW_KEYS = {  # the choices that each view has
     "stages": ("by", "scale"),
     "tail": ("quantile",),
     "trace": ("id", "spans", "quantile"),
+    "jitter": ("deadline",),
+    "hardware": ("variants",),
 }
 VIEW_CHOICES = tuple(dict.fromkeys(name for names in VIEW_KEYS.values() for name in names))
 # of a custom time; without a zone, as the widgets have it
@@ -53,6 +56,8 @@ class Selection:
     quantile: str = "p99"
     id: str = ""
     spans: str = SPANS[0]
+    deadline: str = ""
+    variants: str = VARIANTS[0]
 
     @property
     def as_filters(self) -> Filters:
@@ -103,6 +108,8 @@ def from_address(parameters: Mapping[str, Sequence[str]]) -> tuple[Selection, tu
         quantile=one_of("quantile", tuple(QUANTILES), DEFAULT.quantile),
         id=_last(parameters, "id") or "",
         spans=one_of("spans", SPANS, DEFAULT.spans),
+        deadline=_last(parameters, "deadline") or "",
+        variants=one_of("variants", VARIANTS, DEFAULT.variants),
     )
     if selection.time != CUSTOM:
         return selection, tuple(notes)

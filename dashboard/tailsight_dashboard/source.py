@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -16,23 +16,37 @@ from urllib.parse import unquote, urlsplit
 import streamlit as st
 
 from tailsight_analysis import (
+    PRICES_ENV,
     AnalysisError,
     Breakdown,
     Filters,
+    Hardware,
+    Jitter,
     NoSpansError,
+    Pareto,
+    Queueing,
+    QuestionError,
     Store,
     StoreUnavailableError,
     Tail,
     Timeline,
     Trace,
+    Variance,
     WhatIf,
     Window,
     breakdown,
     choices,
     connect,
+    hardware,
+    jitter,
+    pareto,
+    prices_from,
+    queueing,
+    read_prices,
     tail,
     timeline,
     trace,
+    variance,
     whatif,
     whole_time,
 )
@@ -164,6 +178,31 @@ def _trace(name: str, trace_id: str, limit: int) -> Answer[Trace]:
 
 
 @_kept
+def _jitter(name: str, window: Window, filters: Filters, deadline_ms: float | None) -> Answer[Jitter]:
+    return _ask(name, jitter, window, filters, deadline_ms)
+
+
+@_kept
+def _queueing(name: str, window: Window, filters: Filters) -> Answer[Queueing]:
+    return _ask(name, queueing, window, filters)
+
+
+@_kept
+def _hardware(name: str, window: Window, filters: Filters, prices: Mapping[str, float]) -> Answer[Hardware]:
+    return _ask(name, hardware, window, filters, prices=prices)
+
+
+@_kept
+def _variance(name: str, window: Window, filters: Filters) -> Answer[Variance]:
+    return _ask(name, variance, window, filters)
+
+
+@_kept
+def _pareto(name: str, window: Window, filters: Filters, by: str, prices: Mapping[str, float]) -> Answer[Pareto]:
+    return _ask(name, pareto, window, filters, by=(by,), prices=prices)
+
+
+@_kept
 def _choices(name: str, window: Window) -> Answer[dict[str, list[str]]]:
     return _ask(name, choices, window)
 
@@ -201,6 +240,39 @@ def ask_trace(trace_id: str, limit: int) -> Answer[Trace]:
 def ask_whatif(window: Window, filters: Filters, quantile: float) -> Answer[WhatIf]:
     """Replay the requests with each stage faster: takes seconds, and is not kept. Raises as `ask_tail` does."""
     return _ask(dsn(), whatif, window, filters, quantile=quantile)
+
+
+def ask_jitter(window: Window, filters: Filters, deadline_ms: float | None) -> Answer[Jitter]:
+    """How much stages and requests vary. Raises NoSpansError, NotEnoughDataError, or QuestionError for a deadline."""
+    return _jitter(dsn(), window, filters, deadline_ms)
+
+
+def ask_queueing(window: Window, filters: Filters) -> Answer[Queueing]:
+    """How busy each queue is. Raises NoSpansError without queue spans, NotEnoughDataError."""
+    return _queueing(dsn(), window, filters)
+
+
+def ask_hardware(window: Window, filters: Filters) -> Answer[Hardware]:
+    """Hardware types at the same work, with PRICES_ENV's prices. Raises NoSpansError, QuestionError for a price."""
+    return _hardware(dsn(), window, filters, prices())
+
+
+def ask_variance(window: Window, filters: Filters) -> Answer[Variance]:
+    """Which stages make requests differ. Raises NoSpansError or NotEnoughDataError."""
+    return _variance(dsn(), window, filters)
+
+
+def ask_pareto(window: Window, filters: Filters, by: str) -> Answer[Pareto]:
+    """Weigh quality against latency. Raises NoSpansError, NotEnoughDataError, QuestionError for a price."""
+    return _pareto(dsn(), window, filters, by, prices())
+
+
+def prices() -> dict[str, float]:
+    """Prices an hour by hardware type, as PRICES_ENV has them. Raises QuestionError for what is no price."""
+    try:
+        return read_prices(prices_from(os.environ.get(PRICES_ENV, "")))
+    except QuestionError as error:
+        raise QuestionError(f"{PRICES_ENV}: {error}") from error
 
 
 def ask_choices(window: Window) -> dict[str, list[str]]:

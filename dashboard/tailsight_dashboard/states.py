@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import streamlit as st
 
@@ -130,6 +132,15 @@ def store_away(error: StorageError) -> None:
         source.forget()
         st.rerun()
     st.caption(f"Asked at {clock(source.now_ns())}; asking again every {WAITING_S} s.")
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """Draw a part of a view; where the data do not suffice for it, or have no answer, say that in its place."""
+    try:
+        yield
+    except AnalysisError as error:
+        st.markdown(sentence(error))
 
 
 def sentence(error: Exception) -> str:

@@ -257,3 +257,12 @@ def test_load_equals_a_count():
         for number, length in enumerate((20, 80, 320), 1):
             assert numbers[number][row] == weight[(start < at) & (start >= at - length)].sum()
     assert next(key.name for key in keys) == "requests in flight"
+
+
+def test_numbers_that_each_request_has_of_its_own_may_come_in_one_row():
+    own = Row("s", "a", "n", "", np.array([3, 5, 5, 7]), np.array([1.5, 2.5, 9.0, 3.5]))
+    shared = Row("s", "a", "n", "4", np.array([0, 1, 7]))
+    facts = facts_of([own, shared], 10)
+    assert facts.number_keys == (Key(Place("s", "a"), "n"),)
+    assert facts.numbers[0][[0, 1, 3, 5, 7]].tolist() == [4, 4, 1.5, 9, 4]
+    assert np.isnan(facts.numbers[0][[2, 4, 6, 8, 9]]).all()

@@ -120,3 +120,15 @@ def test_several_requests_of_one_trace_share_what_it_says(store):
     assert result.requests == 400
     assert [c.text for c in result.causes[0].conditions] in (["color = red"], [])
     assert ("color", "red", 1.0, 0.0) in {(a.key, a.value, a.tail_share, a.typical_share) for a in result.attributes}
+
+
+def test_numbers_of_which_no_two_are_equal_become_ranges(store):
+    random = np.random.default_rng(5)
+    length, name = random.uniform(0, 100, REQUESTS), [f"r{n}" for n in range(REQUESTS)]
+    brute_force.insert(store, spans_of(random, length > 95, [("length", length), ("request.id", name)]))
+    result = tail(store, whole_time(store), quantile=0.96)
+    (condition,) = result.causes[0].conditions
+    assert (condition.key, condition.value, condition.high) == ("length", None, None)
+    assert condition.low == pytest.approx(95, abs=1.5)
+    # each is of one request: there is nothing to test
+    assert not {"length", "request.id"} & {attribute.key for attribute in result.attributes}

@@ -14,6 +14,7 @@ from tailsight_analysis.comparison.asked import Asked, number_keys, says_how_muc
 from tailsight_analysis.comparison.balance import balancing_weights
 from tailsight_analysis.comparison.calls import Place
 from tailsight_analysis.comparison.shift import block_counts, block_means, shift
+from tailsight_analysis.comparison.sides import fetch_side, same_places
 
 MS = 1_000_000
 PRE, L4, T4, QUEUE, POST = range(5)
@@ -345,7 +346,7 @@ def store_run(store, run, seed, *, slower=1.0, delay_ms=0.0, length=5.0, count=3
             }  # fmt: skip
 
         inner = compute + query
-        call_name = "POST" if named == "kind" else "/pkg.Model/Predict"
+        call_name = {"kind": "POST", "name": "/pkg.Model/Predict", "other": "ask"}[named]
         spans["gateway"] += [
             span("handle", 1, 0, start, inner + way + MS, tokens=tokens, route="/ask"),
             span(call_name, 2, 1, start + MS, inner + way, 3 if named == "kind" else 1),
@@ -412,17 +413,19 @@ def test_lengths_of_inputs_are_read_from_spans_and_adjusted_for(store):
 def test_the_callee_that_recorded_nothing_is_named_by_the_call(store):
     store_run(store, "a", 1)
     store_run(store, "b", 2)
-    baseline, candidate = sides()
-    # the same store, in which the database takes longer: SELECT has no child, and says whom it asks
-    store.run("ALTER TABLE spans DELETE WHERE run = 'b' SETTINGS mutations_sync = 1")
-    store_run(store, "b", 3)
-    rows = store.rows("SELECT count() FROM spans WHERE name = 'SELECT'")
-    assert rows[0][0] == 600
-    from tailsight_analysis.comparison.sides import fetch_side, same_places
-
-    _, _, places = same_places(store, fetch_side(store, baseline, "a"), fetch_side(store, candidate, "b"))
+    fetched = [fetch_side(store, side, "side") for side in sides()]
+    baseline, _, places = same_places(store, *fetched)
     assert Place("db", "SELECT", "network", "") in places
     assert not [place for place in places if (place.service, place.name) == ("model", "SELECT")]
+    assert (baseline.contribution_ns.sum(axis=1) == baseline.duration_ns).all()
+
+
+def test_a_span_that_shows_no_sign_of_asking_keeps_its_time(store):
+    # as named="name", but the caller's span bears another name: its time is its own work, for all that is known
+    store_run(store, "a", 1, named="other")
+    store_run(store, "b", 2, named="other", delay_ms=4)
+    (cause,) = compare(store, *sides()).findings.causes
+    assert (cause.service, cause.name, cause.stage) == ("gateway", "ask", "")
 
 
 def test_broken_traces_are_compared_and_lost_callees_stay_theirs(store):
@@ -468,19 +471,18 @@ def test_the_answer_is_plain_data_with_stable_keys(store):
 def test_any_forest_can_be_compared(store, longest):
     """Cycles, orphans, several roots, two spans with one id, children outside their parents, no durations."""
     random = np.random.default_rng(14)
-    spans = []
-    for trace in range(1, 301):
-        for number in range(1, int(random.integers(2, 9))):
-            spans.append(
-                brute_force.Span(
-                    trace, int(random.integers(1, 7)), int(random.integers(0, 8)) if number > 1 else 0,
-                    trace * 100 + int(random.integers(-20, 60)), int(random.integers(0, longest + 1)),
-                    stage=("", "compute", "network")[random.integers(3)], service=("front", "back")[random.integers(2)],
-                    host=("h1", "h2")[random.integers(2)], hardware=("L4", "T4")[random.integers(2)],
-                    kind=int(random.integers(0, 6)), run="a" if trace % 2 else "b", weight=int(random.integers(1, 4)),
-                    attributes=(("tokens", str(int(random.integers(1, 9)))), ("route", "/a")),
-                )
-            )  # fmt: skip
+    spans = [
+        brute_force.Span(
+            trace, int(random.integers(1, 7)), int(random.integers(0, 8)) if number else 0,
+            trace * 100 + int(random.integers(-20, 60)), int(random.integers(0, longest + 1)),
+            stage=("", "compute", "network")[random.integers(3)], service=("front", "back")[random.integers(2)],
+            host=("h1", "h2")[random.integers(2)], hardware=("L4", "T4")[random.integers(2)],
+            kind=int(random.integers(0, 6)), run="a" if trace % 2 else "b", weight=int(random.integers(1, 4)),
+            attributes=(("tokens", str(int(random.integers(1, 9)))), ("route", "/a")),
+        )
+        for trace in range(1, 301)
+        for number in range(int(random.integers(1, 8)))
+    ]  # fmt: skip
     brute_force.insert(store, spans)
     window = brute_force.window(-100, 40_000)
     result = compare(store, Side(window, Filters(run=("a",))), Side(window, Filters(run=("b",))))

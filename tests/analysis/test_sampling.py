@@ -194,7 +194,7 @@ def test_estimates_are_unbiased_over_many_samples(store):
 def sampled_pairs(
     random, values: list[list[np.ndarray]], weights: list[np.ndarray]
 ) -> tuple[list[dict], tuple[Picked, Picked], int]:
-    """Count the pairs as sql/attribute_pairs.sql does."""
+    """Count the pairs as attributes.py does."""
     rows, tested = [], 0
     for key, (in_tail, in_typical) in enumerate(zip(*values, strict=True)):
         for value in np.union1d(in_tail, in_typical):

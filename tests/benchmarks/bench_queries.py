@@ -29,7 +29,7 @@ from pathlib import Path
 import psutil
 
 import tailsight_analysis
-from tailsight_analysis import AnalysisError, Filters, Window
+from tailsight_analysis import AnalysisError, Filters, Side, Window
 from tailsight_storage import open_store
 from tailsight_storage.store import Store
 
@@ -50,8 +50,8 @@ QUESTIONS: dict[str, Callable[[Callable[..., object], Store, Window], object]] =
     "whatif": lambda ask, store, window: ask(store, window),
     # the first half of the hour against the second
     "compare": lambda ask, store, window: ask(
-        store, Window(window.since_ns, window.since_ns + HALF_NS), Filters(),
-        Window(window.since_ns + HALF_NS, window.until_ns), Filters(),
+        store, Side(Window(window.since_ns, window.since_ns + HALF_NS), Filters()),
+        Side(Window(window.since_ns + HALF_NS, window.until_ns), Filters()),
     ),
 }  # fmt: skip
 GOALS_S = {"breakdown": 1.5, "tail": 2.0, "variance": 3.0, "hardware": 3.0, "whatif": 10.0, "compare": 10.0}

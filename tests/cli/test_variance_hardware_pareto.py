@@ -9,8 +9,8 @@ from analysis import brute_force
 from analysis.test_hardware import serving
 from analysis.test_pareto import requests
 
+from tailsight_analysis import PRICES_ENV
 from tailsight_cli import main
-from tailsight_cli.prices import PRICES_ENV
 from tailsight_storage import open_store
 
 

@@ -129,10 +129,10 @@ def _request(spans: object, random: Random, start_ns: int, model: str, *, is_slo
         root.status.code = Status.STATUS_CODE_ERROR
 
 
-def post(otlp_url: str, body: bytes) -> None:
+def post(otlp_url: str, body: bytes, signal: str = "traces") -> None:
     """Send one request of OTLP."""
     request = urllib.request.Request(
-        f"{otlp_url}/v1/traces", data=body, headers={"Content-Type": "application/x-protobuf"}, method="POST"
+        f"{otlp_url}/v1/{signal}", data=body, headers={"Content-Type": "application/x-protobuf"}, method="POST"
     )
     with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
         assert answer.status == 200

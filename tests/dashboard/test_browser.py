@@ -74,7 +74,7 @@ def assert_well(page: Page, address: str) -> None:
         == 0
     )
     # an address below / makes Streamlit look for its base path there first
-    problems = [problem for problem in page.problems if not re.search(r"/(tail|trace)/_stcore/", problem)]
+    problems = [problem for problem in page.problems if not re.search(r"/[a-z]+/_stcore/", problem)]
     assert problems == []
     elsewhere = {url for url in page.asked if urlsplit(url).hostname not in (urlsplit(address).hostname, None)}
     assert elsewhere == set()

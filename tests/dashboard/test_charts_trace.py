@@ -102,11 +102,12 @@ def test_lines_do_not_overlap_and_labels_are_whole() -> None:
 
 
 def test_a_hundred_thousand_pieces_are_joined_where_the_eye_cannot_tell() -> None:
-    pieces = [(at / 1000, at / 1000 + 0.0009) for at in range(100_000)]
+    pieces = [(at / 1000, at / 1000 + 0.0005) for at in range(100_000)]
     trace = a_trace(a_span(1, 0, 100, *pieces, stage="compute"), rest=())
     bars = next(each for each in charts_trace.waterfall(trace).data if each.name == "compute")
     assert len(bars.x) == 1
     assert bars.x[0] == pytest.approx(100, abs=0.01)
+    assert bars.marker.opacity[0] == pytest.approx(0.5, abs=0.01)  # it shows that most of it is not on the path
 
 
 def test_a_span_of_a_clock_far_away_is_pointed_at() -> None:

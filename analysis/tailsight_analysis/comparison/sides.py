@@ -111,7 +111,8 @@ def _most_important(sides: Sequence[Fetched], moved: Sequence[tuple[Ints, Sequen
         per_request = sums / max(1, len(side.sample.entry))
         for name, each in zip(names, per_request.tolist(), strict=True):
             time_ns[name] += each
-    ordered = sorted((name for name in time_ns if time_ns[name] > 0), key=lambda name: (-time_ns[name], name))
+    ordered = sorted(time_ns, key=lambda name: (-time_ns[name], name))
+    ordered = [name for name in ordered if time_ns[name] > 0] or ordered[:1]
     kept = ordered[:MOST_PLACES] + [_other(name) for name in ordered[MOST_PLACES:]]
     return {name: code for code, name in enumerate(dict.fromkeys(kept))}
 

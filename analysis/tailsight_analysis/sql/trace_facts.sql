@@ -1,20 +1,26 @@
 -- What do the traces of sampled requests say of themselves, and where? One row a value of a key on the spans of one stage
 -- of one service, with the traces that have it. Columns stand under their own name; the keys that they came from, and keys
--- that name a thread, a process or the SDK, are left out, and values that one trace only has,
--- unless they are numbers, or asked for (`keep_rare`).
+-- that name a thread, a process or the SDK, are left out. Values that one trace only has are left out too, but for numbers:
+-- these stand in one row a key, with their traces in the same order (`numbers`). With `keep_rare` each value has its row.
 -- The key '' stands for the spans themselves: its traces have such spans. What all of these have lists none (`all_of_place`).
 SELECT
-    service, stage, key, value,
-    toUInt8(key != '' AND holders = in_place) AS all_of_place,
-    if(all_of_place = 1, [], traces) AS traces
+    service, stage, key,
+    if(is_number, '', value) AS shown,
+    all_of_place,
+    groupArrayArray(listed) AS traces,
+    groupArrayIf(ifNull(number, 0.), is_number) AS numbers
 FROM
 (
     SELECT
         service, stage, tupleElement(pair, 1) AS key, tupleElement(pair, 2) AS value,
         groupUniqArray(trace) AS traces,
         length(traces) AS holders,
+        toFloat64OrNull(value) AS number,
+        {keep_rare:UInt8} = 0 AND holders = 1 AND key != '' AND ifNull(isFinite(number), 0) AS is_number,
         max(holders) OVER (PARTITION BY service, stage) AS in_place,
-        sum(holders) OVER (PARTITION BY key, value) AS together
+        sum(holders) OVER (PARTITION BY key, value) AS together,
+        toUInt8(key != '' AND NOT is_number AND holders = in_place) AS all_of_place,
+        if(all_of_place = 1, [], traces) AS listed
     FROM
     (
         SELECT
@@ -36,4 +42,5 @@ FROM
     )
     GROUP BY service, stage, key, value
 )
-WHERE {keep_rare:UInt8} = 1 OR together >= 2 OR key = '' OR isFinite(toFloat64OrNull(value))
+WHERE {keep_rare:UInt8} = 1 OR together >= 2 OR key = '' OR is_number
+GROUP BY service, stage, key, shown, all_of_place, is_number

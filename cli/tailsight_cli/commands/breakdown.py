@@ -14,7 +14,8 @@ from tailsight_cli.render.text import console
 _HELP = """How long do spans take, group by group: per stage, or by any of the other dimensions.
 
 Quantiles are exact; "p99 within" is where the p99 lies with 95 % confidence. Jitter is p99 − p50. The share is how much
-of the requests' critical paths the group is: all groups add up to 100 %, and what no stage explains stands as (no stage).
+of the requests' critical paths the group is: all groups add up to 100 %, and what no stage explains stands as (no
+stage).
 Where the SDK kept only some requests, figures are estimates weighted by what each stands for. Requests that say when
 they should have started (intended_start) have their response time beside their service time.
 

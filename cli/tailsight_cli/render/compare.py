@@ -56,9 +56,9 @@ def verdict(result: Comparison) -> str:
 
 def _side(name: str, side: Side, count: SideCount) -> Text:
     label = printable(side.filters.label) or "all requests"
-    return Text.assemble(
-        f"{name}  ", label, (f"  {requests_text(count.requests)}, {side.window.label}", "dim"), overflow="fold"
-    )
+    indent = " " * (len(name) + 2)
+    about = (f"\n{indent}{side.window.label}", "dim")
+    return Text.assemble(f"{name}  ", label, f", {requests_text(count.requests)}", about, overflow="fold")
 
 
 def _request(differences: Mapping[str, Difference]) -> RenderableType:
@@ -123,7 +123,9 @@ def _notes(result: Comparison) -> list[str]:
             f"{percent(each.candidate_share)} of the candidate's and {percent(each.baseline_share)} of the baseline's"
         )
         what = printable(each.covariate)
-        if each.adjusted:
+        if not each.adjusted and found.is_only_mix:
+            notes.append(f"The sides have nothing in common of {what}: all of the change counts as mix.")
+        elif each.adjusted:
             notes.append(f"Not comparable by {what}: {lacking} requests have no counterpart; they count as mix.")
         else:
             notes.append(
