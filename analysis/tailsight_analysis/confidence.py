@@ -43,7 +43,7 @@ class Scale:
         many = groups > MANY_GROUPS
         blocks = BLOCKS // 4 if many else BLOCKS
         bits = None if spans <= EXACT_UP_TO else 5 if many else 9 if spans <= ALL_BLOCKS_UP_TO else 7
-        stride = 1 if spans <= ALL_BLOCKS_UP_TO else 2 if many or spans <= 4 * ALL_BLOCKS_UP_TO else 4
+        stride = 1 if spans <= ALL_BLOCKS_UP_TO else 2 if many or spans <= 2 * ALL_BLOCKS_UP_TO else 8
         return cls(
             cell_shift=0 if bits is None else _MANTISSA_BITS - bits,
             blocks=blocks,

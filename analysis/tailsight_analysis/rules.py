@@ -43,6 +43,7 @@ _LOAD_COUNTS = 0.7
 _CROWD, _CROWD_CHANCE = 0.75, 0.01  # the quantile of arrivals that is many, and the p-value that shows it
 _LOADS = (0.0, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99)  # only high load is asked for
 _MOST_ALIASES = 8
+_LEAST_CHANCE = 1e-300  # what is smaller is lost in rounding, and nothing is certain
 _PLAIN = 1 + 1e-9  # a weight of requests that stand for themselves
 
 
@@ -305,7 +306,7 @@ def _judged(candidate: Candidate, asked: Question, sides: _Sides, tries: int) ->
         rising = chance_of_rising(candidate.load[looked_at], asked.time_ns[looked_at], asked.block[looked_at])
         # one test for all ranges
         by_time = min(1.0, 2 * min(by_time, rising / tries))
-    return replace(candidate, p_value=min(1.0, max(by_request, by_time) * tries))
+    return replace(candidate, p_value=min(1.0, max(by_request, by_time, _LEAST_CHANCE) * tries))
 
 
 def _best_range(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import plotly.graph_objects as go
 
@@ -64,13 +65,13 @@ def distribution(row: JitterRow) -> go.Figure:
         x=x, y=y, mode="lines", fill="tozeroy", line={"color": paint, "width": 1}, hoverinfo="skip", showlegend=False
     )
     figure.add_scatter(
-        x=[math.sqrt(low * high) for low, high in zip(edges, edges[1:], strict=False)],
+        x=[math.sqrt(low * high) for low, high in pairwise(edges)],
         y=[100 * part for part in found.shares],
         mode="markers",
         marker={"opacity": 0},
         hovertext=[
             f"{duration(low)} to {duration(high)}: {share(part)}"
-            for low, high, part in zip(edges, edges[1:], found.shares, strict=False)
+            for (low, high), part in zip(pairwise(edges), found.shares, strict=True)
         ],
         hoverinfo="text",
         showlegend=False,
@@ -179,7 +180,9 @@ def figures_at_right(figure: go.Figure, names: Sequence[str], texts: Sequence[st
 def sized_rows(figure: go.Figure, names: Sequence[str], right: int) -> go.Figure:
     """Make a chart as high as its rows' names need, the first on top."""
     figure.update_xaxes(zeroline=False, automargin=True)
-    figure.update_yaxes(automargin=True, type="category", autorange="reversed", showgrid=False)
+    # in this order, whichever row was drawn first
+    order = {"categoryorder": "array", "categoryarray": list(names), "range": [len(names) - 0.4, -0.6]}
+    figure.update_yaxes(automargin=True, type="category", showgrid=False, **order)
     height = 64 + sum(max(_ROW_PX, _LINE_PX * (name.count("<br>") + 1)) for name in names)
     figure.update_layout(height=height, margin={"l": 8, "r": right, "t": 8, "b": 44}, dragmode=False)
     return figure

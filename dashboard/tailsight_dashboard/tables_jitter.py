@@ -13,7 +13,7 @@ from tailsight_dashboard.format import count, group_name, milliseconds, share
 from tailsight_dashboard.tables import styled
 from tailsight_dashboard.wording_jitter import NS_PER_MS, REQUESTS
 
-UNKNOWN = "—"
+UNKNOWN = "—"  # also the placeholder of these tables: Streamlit writes None itself
 MEASURES = ("p50 (ms)", "p99 (ms)", "p99−p50 (ms)", "IQR (ms)", "RFC 3550 (ms)")
 
 

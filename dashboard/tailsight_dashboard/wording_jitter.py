@@ -119,8 +119,8 @@ def streams(result: Jitter) -> Iterator[str]:
     for row in [*_requests(result), *stages_of(result)]:
         if gaps := row.gaps:
             yield (
-                f"**{name(row)}**: between the items of {count(gaps.streams)} streams, {duration(gaps.p50_ms)} (p50) to "
-                f"{duration(gaps.p99_ms)} (p99), at most {duration(gaps.max_ms)}."
+                f"**{name(row)}**: between the items of {count(gaps.streams)} streams, {duration(gaps.p50_ms)} (p50) "
+                f"to {duration(gaps.p99_ms)} (p99), at most {duration(gaps.max_ms)}."
             )
 
 
@@ -149,11 +149,8 @@ def moment(time_ns: int) -> str:
 
 
 def _figure(row: JitterRow) -> str:
-    found = row.spread.above_median
-    text = duration(found.value / NS_PER_MS)
-    if found.low is None or found.high is None:
-        return f"about {text}"
-    return f"{text} [{duration(found.low / NS_PER_MS)} to {duration(found.high / NS_PER_MS)}]"
+    text = duration(row.spread.above_median.value / NS_PER_MS)
+    return f"about {text}" if row.spread.missing else text
 
 
 def _requests(result: Jitter) -> list[JitterRow]:

@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import pytest
 from analysis.slow_pipelines import ar1
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import binom
 
 from tailsight_analysis.redraw import Redraw
@@ -87,6 +89,17 @@ def test_two_numbers_that_last_do_not_rise_together_by_chance(alike):
     one = ar1(random, 3000, alike)
     assert chance_of_rising(one, one + random.normal(size=3000), block) < 1e-6
     assert chance_of_rising(one, -one, block) == 1.0
+
+
+@given(st.integers(0, 60), st.integers(1, 9), st.integers(0, 2**32 - 1))
+def test_any_requests_have_a_p_value(count, blocks, seed):
+    """Also where a condition is met by all of a block or equally in each, or there are hardly any requests."""
+    random = np.random.default_rng(seed)
+    block = np.sort(random.integers(0, blocks, count))
+    is_case = random.random(count) < 0.3
+    for holds in (random.random(count) < 0.5, np.arange(count) % 2 == 0, block % 2 == 0, np.ones(count, dtype=bool)):
+        assert 0 <= chance_in_time(is_case, holds, block) <= 1
+        assert 0 <= chance_of_rising(holds.astype(float), is_case.astype(float), block) <= 1
 
 
 def test_one_stretch_of_time_proves_nothing():

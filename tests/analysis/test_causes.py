@@ -1,5 +1,6 @@
 """The cause that was planted is named, and where none was, none is."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -266,3 +267,17 @@ def test_numbers_that_each_request_has_of_its_own_may_come_in_one_row():
     assert facts.number_keys == (Key(Place("s", "a"), "n"),)
     assert facts.numbers[0][[0, 1, 3, 5, 7]].tolist() == [4, 4, 1.5, 9, 4]
     assert np.isnan(facts.numbers[0][[2, 4, 6, 8, 9]]).all()
+
+
+def test_few_odd_or_simultaneous_requests_are_no_error():
+    random = np.random.default_rng(0)
+    for seed in range(60):
+        count = int(random.choice([5, 8, 12, 30, 60, 100, 300]))
+        pipeline = Pipeline(seed, count, int(random.choice([0, 4, 12])))
+        if random.random() < 0.3:
+            pipeline.start_ns = np.zeros(count, dtype=np.int64)
+        if random.random() < 0.3:
+            pipeline.times = {place: np.round(time_ms) for place, time_ms in pipeline.times.items()}
+        weight = random.integers(1, 20, count).astype(float) if random.random() < 0.4 else None
+        causes = find_causes(*pipeline.finish(float(random.choice([0.7, 0.9, 0.99])), weight))
+        json.dumps([cause.to_json() for cause in causes], allow_nan=False)

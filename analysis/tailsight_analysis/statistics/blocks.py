@@ -161,7 +161,7 @@ def _repeats(cause: Floats, rest: Floats) -> float:
     """
     blocks = len(rest)
     of_cause, of_rest = (_correlations(values)[: blocks // 4] for values in (cause, rest))
-    if len(of_rest) < 2:
+    if len(of_rest) < 2 or len(of_cause) < 2:  # one of them never changes
         return 1.0
     lost = _MEANS * (1 + 2 * _positive(of_rest).sum()) / blocks
     of_rest = _positive(of_rest + lost if of_rest[0] > 2 / np.sqrt(blocks) else of_rest)
