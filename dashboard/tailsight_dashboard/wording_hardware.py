@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from tailsight_analysis import DataQuality, Hardware, HardwareComparison, HardwareType, HardwareUse
-from tailsight_dashboard.format import count, duration, plain, share
+from tailsight_analysis import Hardware, HardwareComparison, HardwareType, HardwareUse
+from tailsight_dashboard.format import duration, plain, share
+from tailsight_dashboard.wording_basis import basis, missing
 
 SIGNIFICANCE = 0.05
 WAITING = ("queue", "network")  # no device works in them
@@ -73,8 +72,10 @@ def sorted_by(result: Hardware) -> str:
     """Say by what work was sorted before it was compared."""
     if not result.covariates:
         return "Spans carry nothing to sort work by: no model, batch size or input length. Raw numbers are compared."
-    names = [f"{each.label} (`{each.key}`)" if each.key else each.label for each in result.covariates]
-    return f"Work is sorted by {', '.join(plain(name).replace(chr(92) + '`', '`') for name in names)}."
+    names = [
+        f"{plain(each.label)} ({plain(each.key)})" if each.key else plain(each.label) for each in result.covariates
+    ]
+    return f"Work is sorted by {', '.join(names)}."
 
 
 def notes(result: Hardware) -> str:
@@ -125,30 +126,6 @@ def shown_uses(result: Hardware) -> list[HardwareUse]:
     return [use for use in result.uses if use.busy_ms]
 
 
-def basis(requests: int, stored: int, sampled: int, *, weighted: bool) -> Iterator[str]:
-    """Say how many requests an answer rests on, where these are not simply all."""
-    if weighted:
-        yield f"Estimates: {_requests(stored)} that were kept stand for {count(requests)}."
-    if sampled < stored:
-        yield f"Figures come from {count(sampled)} of {_requests(stored)}, drawn at random."
-
-
-def missing(data: DataQuality | None) -> list[str]:
-    """Say which spans of the window are not in the store."""
-    if data is None:
-        return []
-    parts = [
-        f"{count(number)} {what}"
-        for number, what in (
-            (data.dropped_spans, "dropped by their senders"),
-            (data.missing_spans, "sent and not here"),
-            (data.rejected_spans, "rejected"),
-        )
-        if number
-    ]
-    return [f"Spans of this time: {', '.join(parts)}."] if parts else []
-
-
 def times(ratio: float | None) -> str:
     """Format how many times as long: `1.85×`, `12×`; close to 1 the second decimal says which side it is on."""
     if ratio is None:
@@ -190,7 +167,3 @@ def milliseconds_of(each: HardwareType, comparison: HardwareComparison) -> str:
         f"{duration(ours.mean_ms)} where {comparison.reference} takes {duration(ours.reference_mean_ms)}, like with "
         f"like; raw mean {duration(each.raw_mean_ms)}"
     )
-
-
-def _requests(number: int) -> str:
-    return "1 request" if number == 1 else f"{count(number)} requests"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tailsight_analysis import Certainty, Pareto, Variant
 from tailsight_dashboard.format import count, plain, share
-from tailsight_dashboard.wording_hardware import basis, missing
+from tailsight_dashboard.wording_basis import basis, missing
 
 PARETO_HELP = (
     "Up and left is better. A variant is on the front where no other is better at both quality and p99, certainly or "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tailsight_analysis import Variance
 from tailsight_dashboard.format import UNACCOUNTED, count, duration, plain, share
-from tailsight_dashboard.wording_hardware import basis, missing
+from tailsight_dashboard.wording_basis import basis, missing
 
 HEAVY = 0.5  # share of the variance in the slowest hundredth, from which on that is said
 LEAST_BETWEEN = 0.01
@@ -14,6 +14,11 @@ VARIANCE_HELP = (
     "stage's share is its own variance and half of what it has in common with others; shares add up to 100 %."
 )
 
+MAP_HELP = (
+    "Shares of the variance: a stage's own on the diagonal; beside it what two stages have in common, half on each side. "
+    "Red: long together. Blue: one is short where the other is long."
+)
+
 
 def headline(result: Variance) -> str:
     """Say where the variance comes from: `76 % of the requests' variance is queue [71 to 81 %]`."""
@@ -21,13 +26,17 @@ def headline(result: Variance) -> str:
     if not total.sd_ms:
         return f"All requests take **{duration(total.mean_ms)}**: nothing varies."
     first, *others = total.stages
-    text = f"**{share(first.share)}** of the requests' variance is **{name(first.stage)}**{bounds(first.share_interval)}"
+    text = (
+        f"**{share(first.share)}** of the requests' variance is **{name(first.stage)}**{bounds(first.share_interval)}"
+    )
     if first.share < 0.8 and others and others[0].share >= 0.1:
         text += f", {share(others[0].share)} is **{name(others[0].stage)}**{bounds(others[0].share_interval)}"
     known = [part.hardware for part in result.hardware if part.hardware]
     if len(result.hardware) > 1 and known:
         part = result.between_share
-        between = "hardly any of it" if part < LEAST_BETWEEN else f"{share(part)}{bounds(result.between_interval)} of it"
+        between = (
+            "hardly any of it" if part < LEAST_BETWEEN else f"{share(part)}{bounds(result.between_interval)} of it"
+        )
         text += f"; {between} lies between hardware types"
     return f"{text}."
 
