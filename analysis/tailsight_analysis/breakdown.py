@@ -21,6 +21,7 @@ from tailsight_analysis.sample import Cuts, fetch_sample
 from tailsight_analysis.scope import NO_FILTERS, Filters, Window, describe, scope_parameters
 from tailsight_storage import Store
 
+SHARES_FROM = 10_000  # requests: so many make a share certain to half a per cent
 DIMENSIONS = ("stage", "hardware", "service", "name", "version", "model", "region", "host", "run")
 
 
@@ -106,7 +107,7 @@ def breakdown(store: Store, window: Window, filters: Filters = NO_FILTERS, by: S
         stored = LatencySummary(**fields).stored_count
         fields["intervals"] = request_intervals(store, parameters, scale, requests["quantiles_ns"], stored)
         summary = LatencySummary(**fields)
-        shares = _shares(ledger_of(fetch_sample(store, parameters, dimensions, Cuts(stored))))
+        shares = _shares(ledger_of(fetch_sample(store, parameters, dimensions, Cuts(stored, at_most=SHARES_FROM))))
         response = response_times(store, parameters)
     rows = [
         BreakdownRow(
@@ -121,12 +122,9 @@ def breakdown(store: Store, window: Window, filters: Filters = NO_FILTERS, by: S
     rows.sort(key=lambda row: (-(row.path_share or 0.0), -(row.self_share or 0.0), tuple(row.group.values())))
     data = data_quality(
         store,
-        window,
-        filters,
+        parameters,
         stored=summary.stored_count if summary else 0,
         estimated=summary.count if summary else 0,
-        spans=spans,
-        late_spans=sum(int(row["late"]) for row in answered),
     )
     return Breakdown(
         window, filters, dimensions, summary, tuple(rows), shares.requests, weighted, response, scale.accuracy, data

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from tailsight_analysis.comparison.mix import Comparable, Requests, Step, compar
 from tailsight_analysis.comparison.result import Comparison, Difference, Findings, Part, SideCount, SlowdownCause
 from tailsight_analysis.comparison.shift import BLOCKS
 from tailsight_analysis.comparison.sides import Fetched, Side, fetch_side, same_places
-from tailsight_analysis.comparison.slower import Change, Weighted, changes
+from tailsight_analysis.comparison.evidence import Weighted
+from tailsight_analysis.comparison.slower import LEAST_OF_WHOLE, Change, changes
 from tailsight_analysis.scope import NS_PER_MS
 from tailsight_analysis.statistics.paired import weighted_quantile
 from tailsight_storage import Store
@@ -35,11 +36,14 @@ TAIL = 0.99
 LEAST_IN_TAIL = 10
 LEAST_SHARE = 0.05  # of the slowdown, of a cause
 LEAST_TAIL_SHARE = 0.05  # of the baseline's p99: the least relevant change in the tail
+LEAST_SLOWER = 0.02  # of the baseline, by which requests must be slower for a place to be suspected
+MOST_SUSPECTS = 5
 DRAWS = 400
 DRAWN_BLOCKS = 2 * BLOCKS
 GRID = 1000  # values among which a draw's quantile is looked for …
 _AROUND = 0.8  # … from so far of what lies above it, to as far on the other side
 _Z95 = 1.959964
+_Causes = tuple[SlowdownCause, ...]
 
 
 def compare(store: Store, baseline: Side, candidate: Side, said: Callable[[str], None] | None = None) -> Comparison:
@@ -62,12 +66,18 @@ def compare_requests(baseline: Requests, candidate: Requests, places: Sequence[P
     """Compare two sets of requests whose columns are the same `places`. Pure."""
     both = comparable(baseline, candidate, places)
     differences = _differences(both, baseline, candidate)
-    causes: tuple[SlowdownCause, ...] = ()
-    improvements: tuple[SlowdownCause, ...] = ()
-    if not both.is_only_mix:
-        causes, improvements = _causes(both, baseline, candidate, places, differences)
+    causes, suspects, improvements = ((), (), ()) if both.is_only_mix else _causes(
+        both, baseline, candidate, places, differences
+    )
     return Findings(
-        differences, causes, improvements, both.covariates, both.not_comparable, both.effective, both.is_only_mix
+        differences=differences,
+        causes=causes,
+        suspects=suspects,
+        improvements=improvements,
+        covariates=both.covariates,
+        not_comparable=both.not_comparable,
+        effective=both.effective,
+        is_only_mix=both.is_only_mix,
     )
 
 
@@ -173,7 +183,8 @@ def _causes(
     candidate: Requests,
     places: Sequence[Place],
     differences: dict[str, Difference],
-) -> tuple[tuple[SlowdownCause, ...], tuple[SlowdownCause, ...]]:
+) -> tuple[_Causes, _Causes, _Causes]:
+    """Find causes, suspects and improvements."""
     first, last = both.baseline[2], both.candidate[2]
     contribution = both.contribution_ns[last.chosen]
     here = Weighted(
@@ -195,10 +206,29 @@ def _causes(
     before = candidate.weight @ candidate.contribution_ns / candidate.weight.sum()
     mix_ns = last.weight @ contribution / last.weight.sum() - before
     tail_least_ns = LEAST_TAIL_SHARE * differences["p99"].baseline_ms * NS_PER_MS
-    slower, faster = changes(here, there, places, mix_ns, tail_least_ns)
+    found = changes(here, there, places, mix_ns, tail_least_ns)
     slowdown_ms = differences["mean"].slowdown.ms
     tail_ms = (_tail_mean(last) - _tail_mean(first)) / NS_PER_MS
-    return _shared(slower, slowdown_ms, tail_ms), _shared(faster, -slowdown_ms, -tail_ms)
+    causes = _shared(found.slower, slowdown_ms, tail_ms)
+    suspects = tuple(_cause(each, *shares) for each, *shares in _suspected(found.unproven, differences))
+    return causes, suspects, _shared(found.faster, -slowdown_ms, -tail_ms)
+
+
+def _suspected(
+    unproven: Sequence[Change], differences: Mapping[str, Difference]
+) -> list[tuple[Change, float, float]]:
+    """Choose the places that hold most of what requests became slower by, in mean or tail, with both shares."""
+    is_slower, is_slower_in_tail = (
+        differences[name].slowdown.ms >= max(LEAST_SLOWER * differences[name].baseline_ms, 1e-12)
+        for name in ("mean", "p99")
+    )
+
+    def greatest(change: Change) -> float:
+        return max(is_slower * change.grown_share, is_slower_in_tail * change.tail_grown_share)
+
+    chosen = sorted((each for each in unproven if greatest(each) >= LEAST_OF_WHOLE), key=lambda each: each.place)
+    chosen.sort(key=greatest, reverse=True)
+    return [(each, each.grown_share, each.tail_grown_share) for each in chosen[:MOST_SUSPECTS]]
 
 
 def _tail(step: Step) -> Bools:
@@ -219,7 +249,14 @@ def _shared(found: Sequence[Change], whole_ms: float, tail_whole_ms: float) -> t
     whole = max(abs(sum(change.delta_ns for change in found)) / NS_PER_MS, whole_ms, 1e-300)
     tail_found = sum(max(0.0, _sign(change) * change.tail_delta_ns) for change in found) / NS_PER_MS
     tail_whole = max(tail_found, tail_whole_ms, 1e-300)
-    causes = [_cause(change, whole, tail_whole) for change in found]
+    causes = [
+        _cause(
+            change,
+            abs(change.delta_ns) / NS_PER_MS / whole,
+            _sign(change) * change.tail_delta_ns / NS_PER_MS / tail_whole,
+        )
+        for change in found
+    ]
     return tuple(cause for cause in causes if max(cause.share, cause.tail_share) >= LEAST_SHARE)
 
 
@@ -227,7 +264,7 @@ def _sign(change: Change) -> int:
     return 1 if change.delta_ns >= 0 else -1
 
 
-def _cause(change: Change, whole_ms: float, tail_whole_ms: float) -> SlowdownCause:
+def _cause(change: Change, share: float, tail_share: float) -> SlowdownCause:
     place, delta_ms, error_ms = change.place, change.delta_ns / NS_PER_MS, change.error_ns / NS_PER_MS
     return SlowdownCause(
         service=place.service,
@@ -238,12 +275,13 @@ def _cause(change: Change, whole_ms: float, tail_whole_ms: float) -> SlowdownCau
         baseline_ms=change.baseline_ns / NS_PER_MS,
         candidate_ms=change.candidate_ns / NS_PER_MS,
         delta=Part(delta_ms, delta_ms - _Z95 * error_ms, delta_ms + _Z95 * error_ms),
-        share=abs(delta_ms) / whole_ms,
+        share=share,
         tail_baseline_ms=change.tail_baseline_ns / NS_PER_MS,
         tail_candidate_ms=change.tail_candidate_ns / NS_PER_MS,
-        tail_share=_sign(change) * change.tail_delta_ns / NS_PER_MS / tail_whole_ms,
+        tail_share=tail_share,
         baseline_calls=change.baseline_calls,
         candidate_calls=change.candidate_calls,
         p_value=change.p_value,
         where="tail" if change.is_tail_only else "all",
+        time_share=change.time_share,
     )

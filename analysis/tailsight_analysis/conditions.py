@@ -36,7 +36,9 @@ _DURATION = re.compile(
 )
 _SYMPTOM = re.compile(
     r"(^|[._-])(retr(y|ies)|retry_count|retries_count|attempts?|attempt_number|resend_count|timed_?out|timeouts?|error|errors"
-    r"|exception|slow|status|status_code|deadline_missed|finish_reasons?)([._-]|$)",
+    r"|exception|slow|status_code|deadline_missed|finish_reasons?)([._-]|$)"
+    # of an answer; a cache has a status too, and that is a cause
+    r"|^(.*[._-])?(http|rpc|grpc|otel|response|request|span)([._-].*)?[._-]status$|^status$",
     re.IGNORECASE,
 )
 # Names of single processes and machines: each stands for what they have in common, if that is a condition too.

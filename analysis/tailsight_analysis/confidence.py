@@ -88,24 +88,33 @@ def span_intervals(
 
 
 def request_intervals(
-    store: Store, parameters: Mapping[str, Any], scale: Scale, quantiles_ns: Sequence[float], stored: int
+    store: Store,
+    parameters: Mapping[str, Any],
+    scale: Scale,
+    quantiles_ns: Sequence[float],
+    stored: int,
+    levels: Sequence[float] = LEVELS,
 ) -> tuple[Interval, ...]:
-    """Intervals in ms of the requests' quantiles, in the order of LEVELS.
+    """Intervals in ms of the requests' quantiles, in the order of `levels`.
 
     `parameters` are those of sql/requests.sql, `stored` is how many requests it finds.
     """
     row = store.ask(query("request_cells"), **parameters, **scale.parameters)[0]
-    return _intervals(row, scale, quantiles_ns, stored)
+    return _intervals(row, scale, quantiles_ns, stored, levels)
 
 
 def _intervals(
-    row: Mapping[str, Any] | None, scale: Scale, quantiles_ns: Sequence[float], stored: int
+    row: Mapping[str, Any] | None,
+    scale: Scale,
+    quantiles_ns: Sequence[float],
+    stored: int,
+    levels: Sequence[float] = LEVELS,
 ) -> tuple[Interval, ...]:
     cells = _cells(row or {}, scale)
     counted = int(cells.count.sum())
     # a group that is seen in the left out blocks only has no cells
     part = 1.0 if scale.stride == 1 or not counted else counted / stored
-    found = quantile_intervals(cells, LEVELS, [float(value) for value in quantiles_ns], part=part)
+    found = quantile_intervals(cells, levels, [float(value) for value in quantiles_ns], part=part)
     return tuple(Interval(_ms(each.low), _ms(each.high), each.missing) for each in found)
 
 

@@ -96,7 +96,7 @@ def hardware(
         unknown_share=_unknown_share(spans),
         comparisons=with_corrected_p(_comparisons(sample, spans, scale, reference)),
         uses=uses_of(busy, names, scale, observed_s, prices or {}, power, unfiltered),
-        data=data_quality(store, window, filters, stored=stored, estimated=requests),
+        data=data_quality(store, parameters, stored=stored, estimated=requests),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from tailsight_analysis.errors import NoSpansError, NotEnoughDataError, QuestionError
 from tailsight_analysis.jitter_order import Deadlines, Events, Gaps, InterArrival, deadlines, gaps, interarrival
 from tailsight_analysis.jitter_reading import Group, fetch_extent, fetch_jitter
+from tailsight_analysis.quality import DataQuality, data_quality
 from tailsight_analysis.reading import request_parameters
 from tailsight_analysis.scope import NO_FILTERS, NS_PER_MS, Filters, Window, describe, iso
 from tailsight_analysis.statistics import modes, periodicity
@@ -123,6 +124,7 @@ class Jitter:
     in_order: Window
     accuracy: float
     weighted: bool
+    data: DataQuality | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with stable keys; see docs/analysis/jitter.md."""
@@ -135,6 +137,7 @@ class Jitter:
             "weighted": self.weighted,
             "requests": self.requests.to_json() if self.requests else None,
             "rows": [row.to_json() for row in self.rows],
+            "data": self.data.to_json() if self.data else None,
         }
 
 
@@ -177,7 +180,13 @@ def jitter(store: Store, window: Window, filters: Filters = NO_FILTERS, deadline
     if requests is not None:
         requests, *scanned = scanned
     rows = sorted(scanned, key=lambda row: (-row.spread.above_median.value, tuple(row.group.values())))
-    return Jitter(window, filters, deadline_ms, requests, tuple(rows), found.in_order, found.accuracy, weighted)
+    data = data_quality(
+        store,
+        parameters,
+        stored=0 if requests is None else requests.stored or requests.count,
+        estimated=0 if requests is None else requests.count,
+    )
+    return Jitter(window, filters, deadline_ms, requests, tuple(rows), found.in_order, found.accuracy, weighted, data)
 
 
 def _key(row: JitterRow) -> Group:

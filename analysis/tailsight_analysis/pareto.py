@@ -92,7 +92,7 @@ def pareto(
         weighted=weighted,
         unnamed_share=float(ledger.weight[unnamed].sum() / ledger.weight.sum()),
         variants=rate(ledger, dimensions, variants, rating, cost, scale, LATENCIES[latency], lower_is_better=lower),
-        data=data_quality(store, window, filters, stored=stored, estimated=requests),
+        data=data_quality(store, parameters, stored=stored, estimated=requests),
     )
 
 

@@ -5,13 +5,15 @@ See docs/analysis/confidence.md; the account of every sender is docs/analysis/de
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tailsight_analysis.queries import query
-from tailsight_analysis.scope import Filters, Window
 from tailsight_analysis.senders import DROPPED_AS_BATCHES, REJECTED, SENDER_FILTERS
 from tailsight_storage import Store
+
+_LATE_PART = 64  # see sql/late_spans.sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,35 +56,29 @@ class DataQuality:
         }
 
 
-def data_quality(
-    store: Store,
-    window: Window,
-    filters: Filters,
-    *,
-    stored: int,
-    estimated: int,
-    spans: int | None = None,
-    late_spans: int | None = None,
-) -> DataQuality:
+def data_quality(store: Store, parameters: Mapping[str, Any], *, stored: int, estimated: int) -> DataQuality:
     """Ask what is not in the store, for an answer about `stored` requests that stand for `estimated` ones.
 
-    Of the filters, those of SENDER_FILTERS count: what is not there has no stage. The senders' tables are small; who
-    scans the spans anyway also counts the late ones (sql/late.sql).
+    `parameters` are those of sql/requests.sql. Of the filters, those of SENDER_FILTERS count for what is not there:
+    that has no stage. The senders' tables are small; late spans are counted in a part of the traces, where ids are
+    random.
     """
-    limits = filters.parameters()
+    bounds = {name: parameters[name] for name in ("since_ns", "until_ns")}
     row = store.ask(
         query("quality"),
-        since_ns=window.since_ns,
-        until_ns=window.until_ns,
+        **bounds,
         counted_elsewhere=[*sorted(DROPPED_AS_BATCHES), REJECTED],
-        **{name: limits[name] for name in SENDER_FILTERS},
+        **{name: parameters[name] for name in SENDER_FILTERS},
     )[0]
+    question = query("late_spans")
+    counted = store.ask(question, **{name: parameters[name] for name in question.parameters})[0]
+    times = _LATE_PART if parameters["by_id"] else 1
     return DataQuality(
         stored=stored,
         estimated=estimated,
         dropped_spans=int(row["dropped"]),
         missing_spans=int(row["missing"]),
         rejected_spans=int(row["rejected"]),
-        spans=spans,
-        late_spans=late_spans,
+        spans=int(counted["spans"]) * times,
+        late_spans=int(counted["late"]) * times,
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from tailsight_analysis.errors import NoSpansError, NotEnoughDataError, QuestionError
 from tailsight_analysis.jitter_reading import fetch_extent, latest_part
+from tailsight_analysis.quality import DataQuality, data_quality
 from tailsight_analysis.queries import query
 from tailsight_analysis.queue_visits import (
     QUEUE,
@@ -158,10 +159,12 @@ class Queueing:
     looked_at: Window
     stations: tuple[Station, ...]
     weighted: bool
+    data: DataQuality | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with stable keys; see docs/analysis/queueing.md."""
         return {
+            "data": self.data.to_json() if self.data else None,
             "window": self.window.to_json(),
             "filters": self.filters.to_json(),
             "looked_at": self.looked_at.to_json(),
@@ -191,7 +194,8 @@ def queueing(
         )
     if serving == QUEUE:
         raise QuestionError("the stage queue does not serve: name the stage that follows it")
-    weighted = bool(request_parameters(store, window, filters)["weighted"])
+    parameters = request_parameters(store, window, filters)
+    weighted = bool(parameters["weighted"])
     extent = fetch_extent(store, window, filters)
     if not any(stage == QUEUE for stage, _ in extent.groups):
         raise NoSpansError(f"no spans of the stage queue in {describe(window, filters)}")
@@ -214,7 +218,10 @@ def queueing(
             LEAST_VISITS - most,
         )
     found.sort(key=lambda station: (-station.wait.mean, station.service, station.host))
-    return Queueing(window, filters, looked_at, tuple(found), weighted)
+    items = sum(station.items for station in found)
+    stored = sum(station.items if station.stored is None else station.stored for station in found)
+    data = data_quality(store, parameters, stored=stored, estimated=items)
+    return Queueing(window, filters, looked_at, tuple(found), weighted, data)
 
 
 def _station(

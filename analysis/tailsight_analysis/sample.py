@@ -25,7 +25,7 @@ _HIGHEST_KEY = 2**64 - 2048  # the highest that a float holds
 class Cuts:
     """Which durations make a request one of the tail or typical, in nanoseconds, and how many of each are stored.
 
-    By default all requests are in the tail: a uniform sample of them.
+    By default all requests are in the tail: a uniform sample of them. `at_most` is how many are enough of each.
     """
 
     tail_requests: int
@@ -33,10 +33,11 @@ class Cuts:
     typical_requests: int = 0
     typical_from_ns: int = 1
     typical_to_ns: int = 0
+    at_most: int | None = None
 
     def parameters(self) -> dict[str, int | str]:
         """Bind sql/sampled.sql."""
-        most = MAX_REQUESTS // 4 if self.typical_requests else MAX_REQUESTS
+        most = min(MAX_REQUESTS // 4 if self.typical_requests else MAX_REQUESTS, self.at_most or MAX_REQUESTS)
         tail_key, typical_key = _key_limit(self.tail_requests, most), _key_limit(self.typical_requests, most)
         return {
             "every_trace": 0,

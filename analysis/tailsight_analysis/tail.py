@@ -13,16 +13,19 @@ from tailsight_analysis.attributes import OverRepresented, fetch_said, over_repr
 from tailsight_analysis.breakdown import request_summary
 from tailsight_analysis.causes import Cause, Requests, examples, find_causes
 from tailsight_analysis.conditions import Place, facts_of
+from tailsight_analysis.confidence import Scale, request_intervals
 from tailsight_analysis.device_state import device_numbers, fetch_samples
 from tailsight_analysis.errors import NoSpansError, NotEnoughDataError, QuestionError
 from tailsight_analysis.latency import LEAST_BEYOND
 from tailsight_analysis.ledger import Ledger, fetch_ledger
 from tailsight_analysis.load import fetch_load
+from tailsight_analysis.quality import DataQuality, data_quality
 from tailsight_analysis.reading import request_parameters
 from tailsight_analysis.redraw import Redraw
 from tailsight_analysis.sample import Cuts, Picked
 from tailsight_analysis.scope import NO_FILTERS, NS_PER_MS, Filters, Window, describe
 from tailsight_analysis.statistics.blocks import interval
+from tailsight_analysis.statistics.intervals import Interval
 from tailsight_storage import Store
 
 LEAST_QUANTILE = 0.6  # typical requests lie between p40 and p60: a tail begins above them
@@ -109,7 +112,7 @@ class Tail:
     Causes stand in the order in which one should look at them: what explains most first, where nothing but a stage is
     named a little later. Counts are of all requests; means and shares are over `tail_sampled` and `typical_sampled` of
     them. Where the SDK kept only some requests, counts are estimates, and `stored` has how many of each the store
-    holds; else it is None.
+    holds; else it is None. `threshold_interval` bounds the threshold with 95 % confidence, in ms.
     """
 
     window: Window
@@ -129,6 +132,8 @@ class Tail:
     stored: StoredRequests | None = None
     causes: tuple[Cause, ...] = ()
     examples: Examples = Examples()
+    threshold_interval: Interval | None = None
+    data: DataQuality | None = None
 
     @property
     def held(self) -> StoredRequests:
@@ -152,6 +157,8 @@ class Tail:
             "filters": self.filters.to_json(),
             "quantile": self.quantile,
             "threshold_ms": self.threshold_ms,
+            "threshold_interval_ms": self.threshold_interval
+            and [self.threshold_interval.low, self.threshold_interval.high],
             "requests": self.requests,
             "tail_requests": self.tail_requests,
             "typical_requests": self.typical_requests,
@@ -167,6 +174,7 @@ class Tail:
             "tail_sampled": self.tail_sampled,
             "typical_sampled": self.typical_sampled,
             "examples": self.examples.to_json(),
+            "data": self.data.to_json() if self.data else None,
         }
 
 
@@ -259,6 +267,8 @@ def tail(
         tail_requests=round(summary["tail_requests"]),
         typical_requests=round(summary["typical_requests"]),
         total=total,
+        threshold_interval=_threshold_interval(store, parameters, ledger, threshold_ns, quantile, count),
+        data=data_quality(store, parameters, stored=count, estimated=requests),
         stages=stages,
         unaccounted=unaccounted,
         attributes=attributes[:limit],
@@ -272,6 +282,15 @@ def tail(
             examples(ledger.trace_ids, ledger.duration_ns, typical),
         ),
     )
+
+
+def _threshold_interval(
+    store: Store, parameters: dict[str, Any], ledger: Ledger, threshold_ns: int, quantile: float, stored: int
+) -> Interval:
+    """Bound the quantile where the tail begins: docs/analysis/confidence.md."""
+    scale = Scale.of(stored, 1, int(ledger.start_ns.min()), int(ledger.start_ns.max()))
+    (found,) = request_intervals(store, parameters, scale, [threshold_ns], stored, [quantile])
+    return found
 
 
 def requests_needed(quantile: float) -> int:

@@ -62,7 +62,7 @@ def variance(store: Store, window: Window, filters: Filters = NO_FILTERS) -> Var
     estimated = round(float(ledger.weight.sum()) * stored / max(sampled, 1))
     weighted = bool(parameters["weighted"])
     requests = estimated if weighted else stored
-    data = data_quality(store, window, filters, stored=stored, estimated=requests)
+    data = data_quality(store, parameters, stored=stored, estimated=requests)
     return Variance(window, filters, requests, stored, sampled, weighted, total, hardware, between, interval, data)
 
 

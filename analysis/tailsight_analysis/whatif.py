@@ -13,6 +13,7 @@ from tailsight_analysis.breakdown import request_summary
 from tailsight_analysis.errors import NoSpansError, NotEnoughDataError, QuestionError
 from tailsight_analysis.latency import LEAST_BEYOND
 from tailsight_analysis.outcomes import Outcome, outcomes
+from tailsight_analysis.quality import DataQuality, data_quality
 from tailsight_analysis.reading import request_parameters
 from tailsight_analysis.replayable import Replayable, fetch_replayable, strata
 from tailsight_analysis.scenarios import Scenario, default_scenarios
@@ -41,6 +42,7 @@ class WhatIf:
     outcomes: tuple[Outcome, ...]
     missing: int = 0
     stored: int | None = None
+    data: DataQuality | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with stable keys; see docs/analysis/whatif.md."""
@@ -56,6 +58,7 @@ class WhatIf:
             "sampled_requests": self.sampled,
             "missing_requests": self.missing,
             "outcomes": [outcome.to_json() for outcome in self.outcomes],
+            "data": self.data.to_json() if self.data else None,
         }
 
 
@@ -110,6 +113,7 @@ def whatif(
         outcomes=tuple(sorted(found_outcomes, key=lambda outcome: (outcome.tail.delta_ms, outcome.scenario.label))),
         missing=missing,
         stored=stored if weighted else None,
+        data=data_quality(store, parameters, stored=stored, estimated=requests),
     )
 
 

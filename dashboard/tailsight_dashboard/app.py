@@ -52,7 +52,7 @@ def draw(page: StreamlitPage, view: str, bar: DeltaGenerator) -> None:
     except NoSpansError:
         states.no_spans(scope)
     except NotEnoughDataError as error:
-        states.not_enough(error)
+        states.not_enough(error, view)
     except AnalysisError as error:
         states.cannot_answer(error)
 

@@ -34,7 +34,7 @@ def quality_against_latency(result: Pareto) -> go.Figure:
             error_y=_reach(quality, paint),
             mode="markers+text",
             marker={"size": 12, "color": paint, "symbol": "circle" if variant.on_front else "circle-open"},
-            text=[f"{name}"],
+            text=[name],
             textposition="top right",
             cliponaxis=False,
             hovertext=[

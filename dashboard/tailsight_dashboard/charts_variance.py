@@ -11,6 +11,7 @@ from tailsight_dashboard.wording_variance import NO_HARDWARE
 
 MOST_STAGES = 8  # that have a colour of their own in a bar, and a line in the map
 MOST_TYPES = 8
+LEAST_SHARE = 0.005  # of the variance, for a line in the map
 ALL_REQUESTS = "all requests"
 _ROW_PX = 42
 _CELL_PX = 40
@@ -65,8 +66,8 @@ def shares(result: Variance) -> go.Figure:
 
 
 def together(ledger: VarianceLedger) -> go.Figure:
-    """Draw a map of the sum: variances on the diagonal, what two stages have in common beside it, half on each side."""
-    stages = [each.stage for each in ledger.stages[:MOST_STAGES]]
+    """Draw a map of the sum: variances on the diagonal, beside it what two stages have in common, half on each side."""
+    stages = [each.stage for each in ledger.stages[:MOST_STAGES] if max(each.own_share, abs(each.share)) >= LEAST_SHARE]
     names = [chart_text(stage or UNACCOUNTED, 14) for stage in stages]
     place = {stage: number for number, stage in enumerate(stages)}
     cells = [[0.0] * len(stages) for _ in stages]
@@ -92,14 +93,19 @@ def together(ledger: VarianceLedger) -> go.Figure:
             zmax=most,
             colorscale=_SCALE,
             showscale=False,
-            text=[[share(cell / 100) if abs(cell) >= 0.05 else "" for cell in row] for row in cells],
-            texttemplate="%{text}",
             hovertext=hover,
             hoverinfo="text",
             xgap=2,
             ygap=2,
         )
     )
+    # texts of their own, in the page's colour: a heat map chooses black or white by the cells' opaque colours
+    for row, name in enumerate(names):
+        for column, other_name in enumerate(names):
+            if abs(cells[row][column]) >= 0.05:
+                strong = {"font": {"color": "white"}} if abs(cells[row][column]) > most / 2 else {}
+                text = share(cells[row][column] / 100)
+                figure.add_annotation(x=other_name, y=name, text=text, showarrow=False, **strong)
     figure.update_xaxes(type="category", side="top", showgrid=False, automargin=True, tickangle=-30)
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False, automargin=True)
     figure.update_layout(height=110 + _CELL_PX * len(names), margin={"l": 8, "r": 8, "t": 8, "b": 8}, dragmode=False)

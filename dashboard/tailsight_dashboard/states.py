@@ -12,6 +12,7 @@ from tailsight_analysis import AnalysisError, NoSpansError, NotEnoughDataError, 
 from tailsight_dashboard import source
 from tailsight_dashboard.filters import Scope, widen
 from tailsight_dashboard.format import clock, plain
+from tailsight_dashboard.selection import VIEW_KEYS
 from tailsight_dashboard.ticking import rerun_every
 
 ENDPOINT_ENV = "TAILSIGHT_ENDPOINT"
@@ -92,10 +93,11 @@ def nothing_sent() -> None:
     st.caption(f"Looked at {clock(source.now_ns())}; looking again every {WAITING_S} s.")
 
 
-def not_enough(error: NotEnoughDataError) -> None:
-    """Say how much is missing."""
+def not_enough(error: NotEnoughDataError, view: str) -> None:
+    """Say how much is missing, and how the view could do with less."""
     st.subheader("Not enough requests to decide", anchor=False)
-    st.markdown(f"{sentence(error)} Take a lower quantile, or more time.")
+    way_out = "Take a lower quantile, or more time." if "quantile" in VIEW_KEYS[view] else "Take more time."
+    st.markdown(f"{sentence(error)} {way_out}")
     st.caption(f"As of **{clock(source.now_ns())}**")
 
 

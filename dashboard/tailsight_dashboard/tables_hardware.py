@@ -13,6 +13,7 @@ from tailsight_dashboard.format import UNACCOUNTED, count, milliseconds, share
 from tailsight_dashboard.tables import styled
 from tailsight_dashboard.tables_jitter import UNKNOWN, or_unknown
 from tailsight_dashboard.wording_hardware import shown_uses, times, title
+from tailsight_dashboard.wording_jitter import REQUESTS
 from tailsight_dashboard.wording_pareto import front, label
 from tailsight_dashboard.wording_variance import NO_HARDWARE, bounds
 
@@ -21,7 +22,7 @@ THOUSAND = 1000  # requests, that costs are of
 
 
 def types(result: Hardware) -> Styler:
-    """Build the table of comparisons: raw figures, and beside them the ratios like with like."""
+    """Build the table of comparisons: raw figures, and beside them the ratios like with like, where there are any."""
     lines = [(comparison, each) for comparison in result.comparisons for each in comparison.types]
     ours = [each.standardised for _, each in lines]
     is_reference = [each.hardware == comparison.reference for comparison, each in lines]
@@ -45,13 +46,15 @@ def types(result: Hardware) -> Styler:
             ],
         }
     )
+    if all(is_reference):
+        frame = frame.drop(columns=["Raw", "Like with like", "95 %", "At p99", "Comparable"])
     formats: dict[str, Callable[[Any], str]] = {
         "Count": count,
         **dict.fromkeys(("Raw p50 (ms)", "Raw p99 (ms)", "Raw mean (ms)"), milliseconds),
         **dict.fromkeys(("Raw", "Like with like", "At p99"), or_unknown(times)),
         "Comparable": or_unknown(share),
     }
-    return styled(frame, formats)
+    return styled(frame, {title: write for title, write in formats.items() if title in frame})
 
 
 def uses(result: Hardware) -> Styler:
@@ -92,11 +95,11 @@ def uses(result: Hardware) -> Styler:
 
 
 def stages_of_variance(result: Variance) -> Styler:
-    """Build the table of the ledger: what each stage adds by itself, and with others; and their sum."""
+    """Build the table of the ledger: what each stage adds by itself, and with others; and the requests as wholes."""
     stages = result.total.stages
     frame = pd.DataFrame(
         {
-            "Stage": [*(each.stage or UNACCOUNTED for each in stages), "Sum"],
+            "Stage": [*(each.stage or UNACCOUNTED for each in stages), REQUESTS],
             "Mean (ms)": [*(each.mean_ms for each in stages), result.total.mean_ms],
             "SD (ms)": [*(each.sd_ms for each in stages), result.total.sd_ms],
             "Alone": [*(each.own_share for each in stages), sum(each.own_share for each in stages)],
@@ -142,7 +145,7 @@ def variants(result: Pareto) -> Styler:
             " / ".join(result.by).capitalize(): [label(variant) for variant in found],
             "Requests": [variant.requests for variant in found],
             "Quality": [variant.quality.value if variant.quality else None for variant in found],
-            "95 %": [_ends(variant.quality, _quality) for variant in found],
+            "95 %": [_ends(variant.quality, _figures) for variant in found],
             "p50 (ms)": [variant.p50_ms.value for variant in found],
             "p99 (ms)": [variant.p99_ms.value for variant in found],
             "95 % of p99 (ms)": [_ends(variant.p99_ms, milliseconds) for variant in found],
@@ -152,7 +155,7 @@ def variants(result: Pareto) -> Styler:
     )
     formats: dict[str, Callable[[Any], str]] = {
         "Requests": count,
-        "Quality": or_unknown(_quality),
+        "Quality": or_unknown(_figures),
         **dict.fromkeys(("p50 (ms)", "p99 (ms)"), milliseconds),
         **({"Cost of 1,000": or_unknown(_figures)} if with_cost else {}),
     }
@@ -181,8 +184,4 @@ def _thousand(cost: float | None) -> float | None:
 
 def _figures(value: float) -> str:
     """Three figures, however small: costs of a request are."""
-    return count(round(value)) if value >= 1000 else f"{value:.3g}"
-
-
-def _quality(value: float) -> str:
-    return f"{value:.3g}"
+    return count(round(value)) if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")

@@ -15,8 +15,8 @@ _DIFFERENT = 0.05  # between raw and like with like, relative, from which on bot
 WHOLE_REQUESTS = "whole requests"
 LIKE_WITH_LIKE_HELP = (
     "Types get different work: larger batches, longer inputs, other models. Like with like compares them over one mix "
-    "of the work that both did. Filled: like with like, with its 95 % interval; hollow: raw, as it came. 2× takes twice "
-    "as long as the reference, which is the type with the most spans."
+    "of the work that both did. Filled: like with like, with its 95 % interval; hollow: raw, as it came. 2× takes "
+    "twice as long as the reference, which is the type with the most spans."
 )
 USE_HELP = (
     "Busy: the stages' own time but for queue and network, divided among the requests of a batch; of the requests that "
@@ -130,6 +130,8 @@ def times(ratio: float | None) -> str:
     """Format how many times as long: `1.85×`, `12×`; close to 1 the second decimal says which side it is on."""
     if ratio is None:
         return "—"
+    if ratio > 9_999:
+        return ">9,999×"
     return f"{ratio:.2f}×" if ratio < 1.995 else f"{ratio:.1f}×" if ratio < 99.5 else f"{ratio:,.0f}×"
 
 

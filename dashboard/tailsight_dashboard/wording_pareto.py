@@ -16,7 +16,7 @@ def no_quality(by: str) -> str:
     """Say what it takes to weigh quality against latency."""
     return (
         f"No request here both carries a quality and names a {by}, so accuracy cannot be weighed against speed. Set a "
-        'number on any span of a request, like `span.set("tailsight.quality", 0.87)`; keys that speak of accuracy, '
+        'number on any span of a request, like `stage.set("tailsight.quality", 0.87)`; keys that speak of accuracy, '
         "score, F1, WER and the like are found too."
     )
 
@@ -41,10 +41,8 @@ def notes(result: Pareto) -> str:
     """Say who beats whom, and what the figures rest on."""
     rated = sum(variant.rated for variant in result.variants)
     direction = "lower" if result.lower_is_better else "higher"
-    found = [
-        f"Quality is {_key(result)} ({direction} is better); {count(rated)} of {count(result.sampled)} requests carry "
-        "it."
-    ]
+    carry = f"{count(rated)} of {count(result.sampled)} requests carry it"
+    found = [f"Quality is {_key(result)} ({direction} is better); {carry}."]
     found += [_beaten(variant) for variant in result.variants if variant.dominated_by]
     if result.candidates:
         found.append(f"Other keys that may mean quality: {', '.join(plain(key) for key in result.candidates)}.")

@@ -15,8 +15,8 @@ VARIANCE_HELP = (
 )
 
 MAP_HELP = (
-    "Shares of the variance: a stage's own on the diagonal; beside it what two stages have in common, half on each side. "
-    "Red: long together. Blue: one is short where the other is long."
+    "Shares of the variance: a stage's own on the diagonal; beside it what two stages have in common, half on each "
+    "side. Red: long together. Blue: one is short where the other is long."
 )
 
 
@@ -44,10 +44,8 @@ def headline(result: Variance) -> str:
 def notes(result: Variance) -> str:
     """Say what the figures rest on."""
     total = result.total
-    found = [
-        f"{count(result.requests)} requests: mean {duration(total.mean_ms)}, standard deviation "
-        f"{duration(total.sd_ms)}, CV {total.cv:.2f}. “Usual”: the share without the slowest 1 %."
-    ]
+    figures = f"mean {duration(total.mean_ms)}, standard deviation {duration(total.sd_ms)}, CV {total.cv:.2f}"
+    found = [f"{count(result.requests)} requests: {figures}. “Usual”: the share without the slowest 1 %."]
     if total.slowest_share >= HEAVY:
         found.append(
             f"The slowest 1 % of the requests have {share(total.slowest_share)} of the variance: it speaks of few "
@@ -66,5 +64,5 @@ def bounds(interval: tuple[float, float] | None) -> str:
     """Write an interval of a share, with a space before it; empty where there is none."""
     if interval is None:
         return ""
-    low, high = (f"{end * 100:.0f}".replace("-", "−") for end in interval)
+    low, high = (f"{round(end * 100)}".replace("-", "−") for end in interval)
     return f" [{low} to {high} %]"

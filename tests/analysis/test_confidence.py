@@ -16,6 +16,7 @@ from testkit.otlp import request, span
 from testkit.senders import Sidecar
 
 from tailsight_analysis import Filters, Window, breakdown, confidence, data_quality
+from tailsight_analysis.reading import request_parameters
 from tailsight_analysis.statistics.intervals import Cells, Interval, quantile_intervals, ranks, values_needed
 from tailsight_collector.keep.records import encode_record
 
@@ -292,7 +293,8 @@ def arrive(store, message, at_s: float = 1.0) -> None:
 
 
 def quality(store, since_s: float = 0, until_s: float = 3600, filters: Filters = Filters()):  # noqa: B008 — it is frozen
-    return data_quality(store, Window(BASE_NS + round(since_s * S), BASE_NS + round(until_s * S)), filters, stored=0, estimated=0)  # fmt: skip
+    window = Window(BASE_NS + round(since_s * S), BASE_NS + round(until_s * S))
+    return data_quality(store, request_parameters(store, window, filters), stored=0, estimated=0)
 
 
 def test_drops_and_gaps_count_where_they_were_told_of(store):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import streamlit as st
+from dashboard import chromium
+from dashboard.chromium import Page
 from dashboard.sample_store import (
     PATIENCE_S,
     REQUESTS,
@@ -16,21 +19,29 @@ from dashboard.sample_store import (
     running_collector,
     send_sample,
 )
+from dashboard.varied_store import VARIED_SPANS, send_varied
 from streamlit.testing.v1 import AppTest
 
 from tailsight_analysis import Breakdown, NoSpansError, Store, Window, breakdown, connect, whole_time
 from tailsight_dashboard.launch import APP_PATH
+
+REQUIRE_ENV = "TAILSIGHT_TEST_REQUIRE_BROWSER"
 
 
 @pytest.fixture(scope="session")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCollector]:
     with running_collector(tmp_path_factory.mktemp("filled") / "data") as collector:
         send_sample(collector.otlp_url)
-        with connect(collector.store) as store:
-            until = time.monotonic() + PATIENCE_S
-            while _spans(store) < REQUESTS * SPANS_A_REQUEST:
-                assert time.monotonic() < until, "the spans did not arrive in the store"
-                time.sleep(0.05)
+        _await_spans(collector, REQUESTS * SPANS_A_REQUEST)
+        yield collector
+
+
+@pytest.fixture(scope="session")
+def varied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCollector]:
+    """Requests that differ in known ways: see varied_store.py."""
+    with running_collector(tmp_path_factory.mktemp("varied") / "data") as collector:
+        send_varied(collector.otlp_url, time.time_ns() - 60 * 10**9)
+        _await_spans(collector, VARIED_SPANS)
         yield collector
 
 
@@ -61,8 +72,30 @@ def app(filled: RunningCollector, monkeypatch: pytest.MonkeyPatch) -> Iterator[A
 
 
 @pytest.fixture
+def varied_app(varied: RunningCollector, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest]:
+    yield from fresh_app(varied.store, monkeypatch)
+
+
+@pytest.fixture
+def varied_store(varied: RunningCollector) -> Iterator[Store]:
+    with connect(varied.store) as opened:
+        yield opened
+
+
+@pytest.fixture
 def app_on_empty(empty: RunningCollector, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest]:
     yield from fresh_app(empty.store, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def new_page() -> Iterator[Callable[[], Page]]:
+    path = chromium.find()
+    if path is None:
+        if os.environ.get(REQUIRE_ENV) == "1":
+            pytest.fail(f"no Chromium on this machine, and {REQUIRE_ENV}=1: apt-get install chromium")
+        pytest.skip(f"no Chromium on this machine; {REQUIRE_ENV}=1 makes this a failure")
+    with chromium.chromium(path) as opener:
+        yield opener
 
 
 def fresh_app(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest]:
@@ -72,6 +105,14 @@ def fresh_app(dsn: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest]:
     yield AppTest.from_file(Path(APP_PATH), default_timeout=30)
     st.cache_data.clear()
     st.cache_resource.clear()
+
+
+def _await_spans(collector: RunningCollector, number: int) -> None:
+    with connect(collector.store) as store:
+        until = time.monotonic() + PATIENCE_S
+        while _spans(store) < number:
+            assert time.monotonic() < until, "the spans did not arrive in the store"
+            time.sleep(0.05)
 
 
 def _spans(store: Store) -> int:

@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
-from dashboard import chromium
+from dashboard.browsing import QUIET, assert_well, charts_drawn, choose, drawn, metric
 from dashboard.chromium import Page
 from dashboard.sample_store import REQUESTS, RunningCollector, running_collector, running_dashboard, send_sample
 
 from tailsight_analysis import Filters, Store, Window, breakdown, tail, trace, whatif
 from tailsight_dashboard.format import count, duration, share, signed_duration
 
-REQUIRE_ENV = "TAILSIGHT_TEST_REQUIRE_BROWSER"
-CHARTS = "document.querySelectorAll('.js-plotly-plot .main-svg').length"
-QUIET = "document.querySelector('[data-testid=stApp]')?.getAttribute('data-test-script-state') === 'notRunning'"
-
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def new_page() -> Iterator[Callable[[], Page]]:
-    path = chromium.find()
-    if path is None:
-        if os.environ.get(REQUIRE_ENV) == "1":
-            pytest.fail(f"no Chromium on this machine, and {REQUIRE_ENV}=1: apt-get install chromium")
-        pytest.skip(f"no Chromium on this machine; {REQUIRE_ENV}=1 makes this a failure")
-    with chromium.chromium(path) as opener:
-        yield opener
 
 
 @pytest.fixture(scope="module")
@@ -43,47 +25,6 @@ def address(filled: RunningCollector) -> Iterator[str]:
 @pytest.fixture
 def page(new_page: Callable[[], Page], address: str) -> Page:
     return new_page()
-
-
-def charts_drawn(page: Page, number: int) -> None:
-    page.wait_for(
-        f"{QUIET} && document.querySelectorAll('.js-plotly-plot').length === {number} && {CHARTS} >= {number}"
-    )
-
-
-def metric(page: Page, label: str) -> str:
-    return str(
-        page.wait_for(
-            "[...document.querySelectorAll('[data-testid=stMetric]')]"
-            f".find(it => it.querySelector('[data-testid=stMetricLabel]').innerText.trim() === '{label}')"
-            "?.querySelector('[data-testid=stMetricValue]').innerText.trim()"
-        )
-    )
-
-
-def drawn(page: Page) -> str:
-    """All texts inside the charts."""
-    return str(
-        page.value("[...document.querySelectorAll('.js-plotly-plot text')].map(it => it.textContent).join('\\n')")
-    )
-
-
-def assert_well(page: Page, address: str) -> None:
-    assert (
-        page.value("document.querySelectorAll('[data-testid=stException], [data-testid=stAlertContentError]').length")
-        == 0
-    )
-    # an address below / makes Streamlit look for its base path there first
-    problems = [problem for problem in page.problems if not re.search(r"/[a-z]+/_stcore/", problem)]
-    assert problems == []
-    elsewhere = {url for url in page.asked if urlsplit(url).hostname not in (urlsplit(address).hostname, None)}
-    assert elsewhere == set()
-
-
-def choose(page: Page, filter_name: str, value: str) -> None:
-    page.click(f"document.querySelector('.st-key-{filter_name} input')")
-    page.click(f"[...document.querySelectorAll('[role=option]')].find(it => it.innerText.trim() === '{value}')")
-    page.wait_for(f"new URLSearchParams(location.search).getAll('{filter_name}').includes('{value}')")
 
 
 def test_stages_shows_numbers_and_charts(page: Page, address: str, store: Store, everything: Window) -> None:

@@ -53,7 +53,8 @@ class SlowdownCause:
 
     `hardware` is "" where the operation ran on several types and changed on all alike; `hardware_types` has them.
     `share` is of the slowdown (of the gain), `tail_share` of that of tail requests. `where` is `all`, or `tail` where
-    only its long times changed. `calls` are its spans on a request's critical path.
+    only its long times changed. `time_share` is the least share of the candidate's time in which most (80 %) of the
+    change came. `calls` are its spans on a request's critical path. Suspects are the same, with shares of all that grew.
     """
 
     service: str
@@ -72,6 +73,7 @@ class SlowdownCause:
     candidate_calls: float
     p_value: float
     where: str
+    time_share: float
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -87,6 +89,7 @@ class SlowdownCause:
             "share": self.share,
             "p_value": self.p_value,
             "where": self.where,
+            "time_share": self.time_share,
             "tail_baseline_ms": self.tail_baseline_ms,
             "tail_candidate_ms": self.tail_candidate_ms,
             "tail_delta_ms": self.tail_candidate_ms - self.tail_baseline_ms,
@@ -101,11 +104,13 @@ class Findings:
     """What the requests themselves tell, whatever they were fetched from.
 
     `differences` has `mean`, `p50` and `p99`. `effective` is how many equally weighted requests the reweighted
-    candidate is worth; `is_only_mix` says that nothing could be compared.
+    candidate is worth; `is_only_mix` says that nothing could be compared. `suspects` hold a relevant part of the
+    slowdown, but chance may explain them.
     """
 
     differences: Mapping[str, Difference]
     causes: tuple[SlowdownCause, ...]
+    suspects: tuple[SlowdownCause, ...]
     improvements: tuple[SlowdownCause, ...]
     covariates: tuple[str, ...]
     not_comparable: tuple[NotComparable, ...]
@@ -161,5 +166,6 @@ class Comparison:
                 "effective_requests": found.effective,
             },
             "causes": [cause.to_json() for cause in found.causes],
+            "suspects": [cause.to_json() for cause in found.suspects],
             "improvements": [cause.to_json() for cause in found.improvements],
         }

@@ -2,12 +2,12 @@
 -- as many as its request's weight says.
 SELECT
     by_stage, by_hardware, by_service, by_name, by_version, by_model, by_region, by_host, by_run,
-    stored, estimated, quantiles_ns, max_ns, errors, beyond, first_ns, last_ns, late
+    stored, estimated, quantiles_ns, max_ns, errors, beyond, first_ns, last_ns
 FROM
 (
     SELECT
         by_stage, by_hardware, by_service, by_name, by_version, by_model, by_region, by_host, by_run,
-        first_ns, last_ns, late,
+        first_ns, last_ns,
         {{weighted_latency}}
     FROM
     (
@@ -15,8 +15,7 @@ FROM
             {{dimensions}},
             groupArray((s.duration_ns, {{span_weight}}, s.status = 'ERROR')) AS latencies,
             toUnixTimestamp64Nano(min(s.start_time)) AS first_ns,
-            toUnixTimestamp64Nano(max(s.start_time)) AS last_ns,
-            countIf({{late}}) AS late
+            toUnixTimestamp64Nano(max(s.start_time)) AS last_ns
         FROM spans AS s
         LEFT JOIN ({{span_weights}}) AS k
             ON s.trace_id = k.trace_id AND s.service = k.service AND s.scope_name = k.scope_name

@@ -11,6 +11,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.text import Text
 
 from tailsight_analysis import Jitter, JitterRow
+from tailsight_cli.render.quality import data_notes
 from tailsight_cli.render.text import (
     GAP,
     NO_VALUE,
@@ -38,7 +39,7 @@ def render_jitter(result: Jitter) -> RenderableType:
     return Group(
         title_line("Jitter in ms", result.window, result.filters.label),
         _JitterTable(result),
-        *note_lines(list(_notes(result))),
+        *note_lines([*_notes(result), *data_notes(result.data)]),
         Text(""),
         *(found or [Text("One mode everywhere, and no period.")]),
     )

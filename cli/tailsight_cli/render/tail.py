@@ -7,6 +7,7 @@ from rich.text import Text
 
 from tailsight_analysis import Excess, OverRepresented, Tail
 from tailsight_cli.render.causes import cause_words, causes_table
+from tailsight_cli.render.quality import data_notes
 from tailsight_cli.render.text import (
     bar,
     new_table,
@@ -47,24 +48,30 @@ def render_tail(result: Tail) -> RenderableType:
         notes.append(
             f"Means come from {result.tail_sampled:,} of the tail and {result.typical_sampled:,} typical ones."
         )
-    if result.unaccounted.tail_ms < 0:
-        notes.append("Negative unaccounted time: stages ran in parallel, and add up to more than the request.")
     return Group(
         title_line("Why slow requests are slow", result.window, result.filters.label),
         Text(verdict(result), style="bold"),
         Text(counts),
         *_causes(result),
         stages,
-        *note_lines(notes),
+        *note_lines([*notes, *data_notes(result.data)]),
         Text(""),
         _attributes(result),
         *note_lines(_examples(result)),
     )
 
 
+def _within(result: Tail) -> str:
+    """Say within which bounds the threshold lies: ` [38.0–44.9]`; nothing where both are not known."""
+    found = result.threshold_interval
+    if found is None or found.low is None or found.high is None:
+        return ""
+    return f" [{significant(found.low)}–{significant(found.high)}]"
+
+
 def verdict(result: Tail) -> str:
     """Say in one sentence what the tail's excess is."""
-    threshold = f"{quantile_name(result.quantile)} is {significant(result.threshold_ms)} ms"
+    threshold = f"{quantile_name(result.quantile)} is {significant(result.threshold_ms)} ms{_within(result)}"
     if result.is_rough:
         threshold += f" (roughly: the tail is {requests_text(result.held.tail)})"
     extra_ms = result.total.excess_ms

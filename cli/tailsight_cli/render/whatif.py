@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from tailsight_analysis import Outcome, WhatIf
+from tailsight_cli.render.quality import data_notes
 from tailsight_cli.render.text import (
     NO_VALUE,
     new_table,
@@ -49,7 +50,7 @@ def render_whatif(result: WhatIf) -> RenderableType:
         Text(verdict(result), style="bold"),
         Text(""),
         table,
-        *note_lines(_notes(result)),
+        *note_lines([*_notes(result), *data_notes(result.data)]),
     )
 
 

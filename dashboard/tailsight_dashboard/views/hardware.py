@@ -1,4 +1,4 @@
-"""Hardware: which type is how much faster at the same work, at what cost; why requests differ; accuracy against speed."""
+"""Hardware: which type is how much faster at the same work, and why requests differ; accuracy against speed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def show() -> None:
     with st.container(gap=None):
         st.caption(f"As of **{clock(answer.asked_ns)}** · {plain(result.window.label)}")
         st.markdown(f"## {first}")
-        if others:
-            st.markdown("  \n".join(others))
+    if others:
+        st.markdown("  \n".join(others))
     compared(result)
     used(result)
     variance.show(scope)
@@ -40,10 +40,12 @@ def compared(result: Hardware) -> None:
                 "`tailsight.hardware`."
             )
         return
-    st.subheader("Like with like", anchor=False, help=wording.LIKE_WITH_LIKE_HELP)
     shown = charts_hardware.compared(result.comparisons)
     if shown:
+        st.subheader("Like with like", anchor=False, help=wording.LIKE_WITH_LIKE_HELP)
         st.plotly_chart(charts_hardware.ratios(result.comparisons), config=charts.CONFIG, key="ratios")
+    else:
+        st.subheader("By stage (raw)", anchor=False)
     if len(shown) > charts_hardware.MOST_ROWS:
         st.caption(f"Drawn are {charts_hardware.MOST_ROWS} of {len(shown)}; the table has all.")
     lines = sum(len(comparison.types) for comparison in result.comparisons)
