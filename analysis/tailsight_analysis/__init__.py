@@ -3,14 +3,17 @@
 Open a store with `connect`, say where to look with `Window` and `Filters`, and ask: `breakdown`, `tail`, `timeline`.
 """
 
-from tailsight_analysis.attributes import OverRepresented
 from tailsight_analysis.breakdown import DIMENSIONS, Breakdown, BreakdownRow, breakdown
-from tailsight_analysis.causes import Cause
+from tailsight_analysis.causes.attributes import OverRepresented
+from tailsight_analysis.causes.causes import Cause
+from tailsight_analysis.causes.conditions import Condition, Place
 from tailsight_analysis.compare import Comparison, Difference, Side, SlowdownCause, compare
-from tailsight_analysis.conditions import Condition, Place
 from tailsight_analysis.errors import AnalysisError, NoSendersError, NoSpansError, NotEnoughDataError, QuestionError
 from tailsight_analysis.hardware import hardware
-from tailsight_analysis.hardware_result import (
+from tailsight_analysis.jitter import Jitter, JitterRow, jitter
+from tailsight_analysis.latency import LatencySummary
+from tailsight_analysis.machines.prices import PRICES_ENV, prices_from, read_prices
+from tailsight_analysis.machines.result import (
     Covariate,
     Hardware,
     HardwareComparison,
@@ -18,17 +21,14 @@ from tailsight_analysis.hardware_result import (
     HardwareUse,
     Standardised,
 )
-from tailsight_analysis.jitter import Jitter, JitterRow, jitter
-from tailsight_analysis.latency import LatencySummary
-from tailsight_analysis.outcomes import Outcome, Shift
+from tailsight_analysis.models.result import Dominated, Pareto, Variant
 from tailsight_analysis.pareto import pareto
-from tailsight_analysis.pareto_result import Dominated, Pareto, Variant
-from tailsight_analysis.prices import PRICES_ENV, prices_from, read_prices
 from tailsight_analysis.quality import DataQuality, data_quality
 from tailsight_analysis.queueing import Queueing, Station, queueing
 from tailsight_analysis.reading import choices, connect, whole_time
+from tailsight_analysis.replaying.outcomes import Outcome, Shift
+from tailsight_analysis.replaying.scenarios import Scenario, default_scenarios
 from tailsight_analysis.response import ResponseTimes
-from tailsight_analysis.scenarios import Scenario, default_scenarios
 from tailsight_analysis.scope import Filters, Window
 from tailsight_analysis.senders import (
     DEFAULT_GRACE_S,
@@ -47,7 +47,7 @@ from tailsight_analysis.statistics.standardise import Ratio
 from tailsight_analysis.tail import Examples, Excess, StageExcess, StoredRequests, Tail, tail
 from tailsight_analysis.timeline import Timeline, TimelinePoint, timeline
 from tailsight_analysis.trace import trace
-from tailsight_analysis.trace_result import (
+from tailsight_analysis.tracing.result import (
     Trace,
     TraceContribution,
     TraceEvent,

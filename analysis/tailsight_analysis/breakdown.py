@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from tailsight_analysis.accounting import Floats, self_times, times_enclosed
 from tailsight_analysis.confidence import Scale, request_intervals, span_intervals
 from tailsight_analysis.errors import NoSpansError, QuestionError
 from tailsight_analysis.latency import LatencySummary, latency_fields
-from tailsight_analysis.ledger import Ledger, ledger_of
 from tailsight_analysis.quality import DataQuality, data_quality
 from tailsight_analysis.queries import query
 from tailsight_analysis.reading import request_parameters
+from tailsight_analysis.requests.accounting import Floats, self_times, times_enclosed
+from tailsight_analysis.requests.ledger import Ledger, ledger_of
+from tailsight_analysis.requests.sample import Cuts, fetch_sample
 from tailsight_analysis.response import ResponseTimes, response_times
-from tailsight_analysis.sample import Cuts, fetch_sample
 from tailsight_analysis.scope import NO_FILTERS, Filters, Window, describe, scope_parameters
 from tailsight_storage import Store
 

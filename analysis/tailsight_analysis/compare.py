@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tailsight_analysis.accounting import Bools, Floats, Ints
 from tailsight_analysis.comparison.calls import Place
+from tailsight_analysis.comparison.evidence import Weighted
 from tailsight_analysis.comparison.mix import Comparable, Requests, Step, comparable
 from tailsight_analysis.comparison.result import Comparison, Difference, Findings, Part, SideCount, SlowdownCause
 from tailsight_analysis.comparison.shift import BLOCKS
 from tailsight_analysis.comparison.sides import Fetched, Side, fetch_side, same_places
-from tailsight_analysis.comparison.evidence import Weighted
 from tailsight_analysis.comparison.slower import LEAST_OF_WHOLE, Change, changes
+from tailsight_analysis.requests.accounting import Bools, Floats, Ints
 from tailsight_analysis.scope import NS_PER_MS
 from tailsight_analysis.statistics.paired import weighted_quantile
 from tailsight_storage import Store
@@ -66,8 +66,8 @@ def compare_requests(baseline: Requests, candidate: Requests, places: Sequence[P
     """Compare two sets of requests whose columns are the same `places`. Pure."""
     both = comparable(baseline, candidate, places)
     differences = _differences(both, baseline, candidate)
-    causes, suspects, improvements = ((), (), ()) if both.is_only_mix else _causes(
-        both, baseline, candidate, places, differences
+    causes, suspects, improvements = (
+        ((), (), ()) if both.is_only_mix else _causes(both, baseline, candidate, places, differences)
     )
     return Findings(
         differences=differences,
@@ -214,9 +214,7 @@ def _causes(
     return causes, suspects, _shared(found.faster, -slowdown_ms, -tail_ms)
 
 
-def _suspected(
-    unproven: Sequence[Change], differences: Mapping[str, Difference]
-) -> list[tuple[Change, float, float]]:
+def _suspected(unproven: Sequence[Change], differences: Mapping[str, Difference]) -> list[tuple[Change, float, float]]:
     """Choose the places that hold most of what requests became slower by, in mean or tail, with both shares."""
     is_slower, is_slower_in_tail = (
         differences[name].slowdown.ms >= max(LEAST_SLOWER * differences[name].baseline_ms, 1e-12)

@@ -8,20 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tailsight_analysis.accounting import Bools, Floats, Ints, parents, self_times, times_enclosed
-from tailsight_analysis.covariates import (
-    BATCH_KEYS,
-    INPUT_KEYS,
-    fetch_numbers,
-    first_carried,
-    highest_by,
-    inherited,
-)
-from tailsight_analysis.critical_path import critical_paths
 from tailsight_analysis.errors import NoSpansError, QuestionError
-from tailsight_analysis.hardware_result import Covariate, Hardware, HardwareComparison
-from tailsight_analysis.hardware_use import Busy, busy_time, fetch_power, observed_seconds, uses_of
-from tailsight_analysis.like_with_like import (
+from tailsight_analysis.machines.like_with_like import (
     BATCH_SIZE,
     INPUT_LENGTH,
     MODEL,
@@ -30,11 +18,23 @@ from tailsight_analysis.like_with_like import (
     compare_hardware,
     with_corrected_p,
 )
+from tailsight_analysis.machines.result import Covariate, Hardware, HardwareComparison
+from tailsight_analysis.machines.use import Busy, busy_time, fetch_power, observed_seconds, uses_of
 from tailsight_analysis.quality import data_quality
 from tailsight_analysis.queries import query
 from tailsight_analysis.reading import request_parameters
-from tailsight_analysis.request_traits import NO_TRAIT, traits_of_requests
-from tailsight_analysis.sample import Cuts, Sample, fetch_sample
+from tailsight_analysis.requests.accounting import Bools, Floats, Ints, parents, self_times, times_enclosed
+from tailsight_analysis.requests.covariates import (
+    BATCH_KEYS,
+    INPUT_KEYS,
+    fetch_numbers,
+    first_carried,
+    highest_by,
+    inherited,
+)
+from tailsight_analysis.requests.critical_path import critical_paths
+from tailsight_analysis.requests.sample import Cuts, Sample, fetch_sample
+from tailsight_analysis.requests.traits import NO_TRAIT, traits_of_requests
 from tailsight_analysis.scope import NO_FILTERS, NS_PER_MS, Filters, Window, describe
 from tailsight_analysis.statistics.linearised import blocks_in_time
 from tailsight_storage import Store

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 
 from tailsight_analysis.errors import NoSpansError, NotEnoughDataError, QuestionError
-from tailsight_analysis.jitter_order import Deadlines, Events, Gaps, InterArrival, deadlines, gaps, interarrival
-from tailsight_analysis.jitter_reading import Group, fetch_extent, fetch_jitter
 from tailsight_analysis.quality import DataQuality, data_quality
 from tailsight_analysis.reading import request_parameters
 from tailsight_analysis.scope import NO_FILTERS, NS_PER_MS, Filters, Window, describe, iso
@@ -20,6 +18,8 @@ from tailsight_analysis.statistics.intervals import Cells
 from tailsight_analysis.statistics.modes import Modes, find_modes
 from tailsight_analysis.statistics.periodicity import Period, find_period
 from tailsight_analysis.statistics.shape import Histogram, histogram, slow_by_phase
+from tailsight_analysis.timing.order import Deadlines, Events, Gaps, InterArrival, deadlines, gaps, interarrival
+from tailsight_analysis.timing.reading import Group, fetch_extent, fetch_jitter
 from tailsight_storage import Store
 
 LEAST_EVENTS = 20  # in the largest group: of fewer nothing can be said

@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from tailsight_analysis.accounting import Floats, self_times
 from tailsight_analysis.breakdown import DIMENSIONS
-from tailsight_analysis.covariates import BATCH_KEYS, fetch_numbers, first_carried, inherited
 from tailsight_analysis.errors import NoSpansError, NotEnoughDataError, QuestionError
-from tailsight_analysis.hardware_use import NOT_BUSY
-from tailsight_analysis.ledger import Ledger, fetch_ledger
-from tailsight_analysis.pareto_result import Pareto
+from tailsight_analysis.machines.use import NOT_BUSY
+from tailsight_analysis.models.result import Pareto
+from tailsight_analysis.models.variants import mean_by_trace, rate, variants_of_requests
 from tailsight_analysis.quality import data_quality
 from tailsight_analysis.queries import query
 from tailsight_analysis.reading import request_parameters
-from tailsight_analysis.request_traits import NO_TRAIT
-from tailsight_analysis.sample import Cuts
+from tailsight_analysis.requests.accounting import Floats, self_times
+from tailsight_analysis.requests.covariates import BATCH_KEYS, fetch_numbers, first_carried, inherited
+from tailsight_analysis.requests.ledger import Ledger, fetch_ledger
+from tailsight_analysis.requests.sample import Cuts
+from tailsight_analysis.requests.traits import NO_TRAIT
 from tailsight_analysis.scope import NO_FILTERS, NS_PER_MS, Filters, Window, describe
-from tailsight_analysis.variants import mean_by_trace, rate, variants_of_requests
 from tailsight_storage import Store
 
 LATENCIES = {"p50": "p50_ms", "p99": "p99_ms"}

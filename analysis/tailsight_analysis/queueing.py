@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 
 from tailsight_analysis.errors import NoSpansError, NotEnoughDataError, QuestionError
-from tailsight_analysis.jitter_reading import fetch_extent, latest_part
 from tailsight_analysis.quality import DataQuality, data_quality
 from tailsight_analysis.queries import query
-from tailsight_analysis.queue_visits import (
+from tailsight_analysis.reading import request_parameters
+from tailsight_analysis.scope import NO_FILTERS, NS_PER_MS, NS_PER_S, Filters, Window, describe, scope_parameters
+from tailsight_analysis.statistics.queues import Waits, expected_waits, most_at_once, replay, sum_up, variability
+from tailsight_analysis.timing.reading import fetch_extent, latest_part
+from tailsight_analysis.timing.visits import (
     QUEUE,
     Services,
     StageSpans,
@@ -23,9 +26,6 @@ from tailsight_analysis.queue_visits import (
     stations,
     visits,
 )
-from tailsight_analysis.reading import request_parameters
-from tailsight_analysis.scope import NO_FILTERS, NS_PER_MS, NS_PER_S, Filters, Window, describe, scope_parameters
-from tailsight_analysis.statistics.queues import Waits, expected_waits, most_at_once, replay, sum_up, variability
 from tailsight_storage import Store
 
 LEAST_VISITS = 100  # of fewer, neither a rate nor a p99 can be told

@@ -8,21 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from tailsight_analysis.accounting import Floats
-from tailsight_analysis.attributes import OverRepresented, fetch_said, over_represented
 from tailsight_analysis.breakdown import request_summary
-from tailsight_analysis.causes import Cause, Requests, examples, find_causes
-from tailsight_analysis.conditions import Place, facts_of
+from tailsight_analysis.causes.attributes import OverRepresented, fetch_said, over_represented
+from tailsight_analysis.causes.causes import Cause, Requests, examples, find_causes
+from tailsight_analysis.causes.conditions import Place, facts_of
+from tailsight_analysis.causes.device_state import device_numbers, fetch_samples
+from tailsight_analysis.causes.load import fetch_load
+from tailsight_analysis.causes.redraw import Redraw
 from tailsight_analysis.confidence import Scale, request_intervals
-from tailsight_analysis.device_state import device_numbers, fetch_samples
 from tailsight_analysis.errors import NoSpansError, NotEnoughDataError, QuestionError
 from tailsight_analysis.latency import LEAST_BEYOND
-from tailsight_analysis.ledger import Ledger, fetch_ledger
-from tailsight_analysis.load import fetch_load
 from tailsight_analysis.quality import DataQuality, data_quality
 from tailsight_analysis.reading import request_parameters
-from tailsight_analysis.redraw import Redraw
-from tailsight_analysis.sample import Cuts, Picked
+from tailsight_analysis.requests.accounting import Floats
+from tailsight_analysis.requests.ledger import Ledger, fetch_ledger
+from tailsight_analysis.requests.sample import Cuts, Picked
 from tailsight_analysis.scope import NO_FILTERS, NS_PER_MS, Filters, Window, describe
 from tailsight_analysis.statistics.blocks import interval
 from tailsight_analysis.statistics.intervals import Interval

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from tailsight_analysis.accounting import Ints
 from tailsight_analysis.errors import QuestionError
+from tailsight_analysis.requests.accounting import Ints
 from tailsight_analysis.scope import NS_PER_MS
-from tailsight_analysis.trace_account import TraceAccount, account_for, outside, repeated, without_parent
-from tailsight_analysis.trace_id import find_trace, no_such_trace
-from tailsight_analysis.trace_result import (
+from tailsight_analysis.tracing.account import TraceAccount, account_for, outside, repeated, without_parent
+from tailsight_analysis.tracing.ids import find_trace, no_such_trace
+from tailsight_analysis.tracing.result import (
     Trace,
     TraceContribution,
     TraceEvent,
@@ -24,14 +24,14 @@ from tailsight_analysis.trace_result import (
     TraceSection,
     TraceSpan,
 )
-from tailsight_analysis.trace_rows import (
+from tailsight_analysis.tracing.rows import (
     TraceRows,
     attributes_of,
     attributes_of_each,
     fetch_details,
     fetch_rows,
 )
-from tailsight_analysis.trace_tree import fold
+from tailsight_analysis.tracing.tree import fold
 from tailsight_storage import Store
 
 

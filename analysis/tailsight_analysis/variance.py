@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from tailsight_analysis.accounting import Bools, Floats, Ints
 from tailsight_analysis.errors import NoSpansError, NotEnoughDataError
-from tailsight_analysis.ledger import Ledger, fetch_ledger
 from tailsight_analysis.quality import data_quality
 from tailsight_analysis.queries import query
 from tailsight_analysis.reading import request_parameters
-from tailsight_analysis.request_traits import contributions_by, traits_of_requests
-from tailsight_analysis.sample import Cuts
+from tailsight_analysis.requests.accounting import Bools, Floats, Ints
+from tailsight_analysis.requests.ledger import Ledger, fetch_ledger
+from tailsight_analysis.requests.sample import Cuts
+from tailsight_analysis.requests.traits import contributions_by, traits_of_requests
 from tailsight_analysis.scope import NO_FILTERS, NS_PER_MS, Filters, Window, describe
 from tailsight_analysis.statistics.linearised import block_sums, blocks_in_time, reach
 from tailsight_analysis.statistics.variance_parts import (

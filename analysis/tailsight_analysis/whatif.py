@@ -12,11 +12,11 @@ import numpy as np
 from tailsight_analysis.breakdown import request_summary
 from tailsight_analysis.errors import NoSpansError, NotEnoughDataError, QuestionError
 from tailsight_analysis.latency import LEAST_BEYOND
-from tailsight_analysis.outcomes import Outcome, outcomes
 from tailsight_analysis.quality import DataQuality, data_quality
 from tailsight_analysis.reading import request_parameters
-from tailsight_analysis.replayable import Replayable, fetch_replayable, strata
-from tailsight_analysis.scenarios import Scenario, default_scenarios
+from tailsight_analysis.replaying.outcomes import Outcome, outcomes
+from tailsight_analysis.replaying.replayable import Replayable, fetch_replayable, strata
+from tailsight_analysis.replaying.scenarios import Scenario, default_scenarios
 from tailsight_analysis.scope import NO_FILTERS, NS_PER_MS, Filters, Window, describe
 from tailsight_analysis.tail import LEAST_QUANTILE, requests_needed
 from tailsight_storage import Store

@@ -45,8 +45,8 @@ def spreads(rows: Sequence[JitterRow]) -> go.Figure:
         showlegend=False,
     )
     right = figures_at_right(figure, names, texts)
-    most = max([*values, *((row.spread.above_median.high or 0.0) / NS_PER_MS for row in shown)], default=0.0)
-    figure.update_xaxes(title_text="p99 − p50 (ms)", tickformat=_TICKS, range=[-0.02 * most, 1.04 * (most or 1.0)])
+    most = max([*values, *((row.spread.above_median.high or 0.0) / NS_PER_MS for row in shown)], default=0.0) or 1.0
+    figure.update_xaxes(title_text="p99 − p50 (ms)", tickformat=_TICKS, range=[-0.03 * most, 1.04 * most], nticks=8)
     return sized_rows(figure, names, right)
 
 
@@ -164,7 +164,9 @@ def waits(station: Station) -> go.Figure:
         showlegend=False,
     )
     right = figures_at_right(figure, names, texts)
-    figure.update_xaxes(title_text="mean wait (ms)", tickformat=_TICKS, rangemode="tozero", nticks=6)
+    ends = [end / NS_PER_MS for _, found, _ in shown for end in (found.mean, *(found.mean_interval or ()))]
+    most = max(ends, default=0.0) or 1.0
+    figure.update_xaxes(title_text="mean wait (ms)", tickformat=_TICKS, range=[-0.03 * most, 1.04 * most], nticks=6)
     return sized_rows(figure, names, right)
 
 

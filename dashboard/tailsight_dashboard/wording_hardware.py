@@ -80,7 +80,8 @@ def sorted_by(result: Hardware) -> str:
 
 def notes(result: Hardware) -> str:
     """Say what the comparison rests on, and what weakens it."""
-    found = [sorted_by(result)]
+    compared = [comparison.types for comparison in result.comparisons if len(comparison.types) > 1]
+    found = [sorted_by(result)] if compared else []
     others = [
         each.comparable_share
         for comparison in result.comparisons
@@ -91,7 +92,6 @@ def notes(result: Hardware) -> str:
         found.append(
             "Where little is comparable, the types did different work, and nobody can say how they would compare."
         )
-    compared = [comparison.types for comparison in result.comparisons if len(comparison.types) > 1]
     several = {each.hardware for types in compared for each in types if each.hosts > 1}
     if lonely := sorted({each.hardware for types in compared for each in types} - several):
         names = ", ".join(plain(name) for name in lonely)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.signal import lfilter
 
-from tailsight_analysis.causes import Requests
-from tailsight_analysis.conditions import Facts, Key, Place, Row, facts_of
-from tailsight_analysis.load import load_at
+from tailsight_analysis.causes.causes import Requests
+from tailsight_analysis.causes.conditions import Facts, Key, Place, Row, facts_of
+from tailsight_analysis.causes.load import load_at
 
 STAGES = ("preprocess", "queue", "compute")
 SERVICES = ("front", "ranker", "store")

@@ -9,7 +9,7 @@ from analysis.brute_force import Span
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailsight_analysis.accounting import NO_PARENT, Spans, parents, self_times, times_enclosed
+from tailsight_analysis.requests.accounting import NO_PARENT, Spans, parents, self_times, times_enclosed
 
 HOSTS = {"h1": 0, "h2": 1, "h3": 2}
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from tailsight_analysis.redraw import Redraw
+from tailsight_analysis.causes.redraw import Redraw
 from tailsight_analysis.statistics.blocks import (
     Resampler,
     chance_in_time,

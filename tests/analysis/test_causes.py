@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from analysis.slow_pipelines import Pipeline, plant
 
-from tailsight_analysis.causes import find_causes
-from tailsight_analysis.conditions import Condition, Key, Place, Row, facts_of, is_symptom
-from tailsight_analysis.counterfactual import quantile_without
-from tailsight_analysis.load import load_at
+from tailsight_analysis.causes.causes import find_causes
+from tailsight_analysis.causes.conditions import Condition, Key, Place, Row, facts_of, is_symptom
+from tailsight_analysis.causes.counterfactual import quantile_without
+from tailsight_analysis.causes.load import load_at
 
 SEEDS = 6
 

@@ -100,8 +100,8 @@ def test_a_part_of_the_attributes_is_read_and_the_answer_stays(store, monkeypatc
     cache = np.where(random.random(REQUESTS) < 0.04, "miss", "hit")
     brute_force.insert(store, spans_of(random, cache == "miss", [("cache", cache)]))
     whole = tail(store, whole_time(store), quantile=0.95).causes[0]
-    monkeypatch.setattr("tailsight_analysis.attributes.MOST_OF_TAIL", 40)
-    monkeypatch.setattr("tailsight_analysis.attributes.MOST", 700)
+    monkeypatch.setattr("tailsight_analysis.causes.attributes.MOST_OF_TAIL", 40)
+    monkeypatch.setattr("tailsight_analysis.causes.attributes.MOST", 700)
     part = tail(store, whole_time(store), quantile=0.95).causes[0]
     assert part != whole
     assert [c.text for c in part.conditions] == [c.text for c in whole.conditions] == ["cache = miss"]

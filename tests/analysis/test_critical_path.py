@@ -11,10 +11,10 @@ from analysis.brute_force import Span
 from analysis.test_accounting import columns, messy_spans
 from hypothesis import given, settings
 
-from tailsight_analysis import critical_path
-from tailsight_analysis.accounting import Spans, parents
-from tailsight_analysis.critical_path import critical_paths
 from tailsight_analysis.errors import AnalysisError
+from tailsight_analysis.requests import critical_path
+from tailsight_analysis.requests.accounting import Spans, parents
+from tailsight_analysis.requests.critical_path import critical_paths
 
 EXPECTED = Path(__file__).parents[3] / "shared" / "data" / "expected" / "jaeger_critical_path.json"
 

@@ -8,7 +8,7 @@ from analysis import brute_force
 from analysis.brute_force import BASE_NS, Span, window
 
 from tailsight_analysis import Filters, NoSpansError, QuestionError, hardware
-from tailsight_analysis.covariates import binned, highest_by, inherited
+from tailsight_analysis.requests.covariates import binned, highest_by, inherited
 from tailsight_storage import Store
 
 WIDE = window(0, 400_000_000)

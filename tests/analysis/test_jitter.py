@@ -7,10 +7,10 @@ import pytest
 from analysis.brute_force import BASE_NS, TICK_NS, Span, insert, window
 
 from tailsight_analysis import Filters, NoSpansError, NotEnoughDataError, QuestionError, jitter, whole_time
-from tailsight_analysis import jitter_reading as reading
-from tailsight_analysis.jitter_order import Events, deadlines, gaps, interarrival, longest_run
 from tailsight_analysis.statistics.dispersion import dispersion
 from tailsight_analysis.statistics.intervals import Cells
+from tailsight_analysis.timing import reading
+from tailsight_analysis.timing.order import Events, deadlines, gaps, interarrival, longest_run
 
 EVERYTHING = window(0, 10**9)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tailsight_analysis.hardware_result import Covariate
-from tailsight_analysis.like_with_like import Work, combined, compare_hardware, with_corrected_p
+from tailsight_analysis.machines.like_with_like import Work, combined, compare_hardware, with_corrected_p
+from tailsight_analysis.machines.result import Covariate
 from tailsight_analysis.statistics.linearised import blocks_in_time
 
 TYPES = ["A", "B", "C"]

@@ -9,9 +9,9 @@ from analysis.test_accounting import columns, messy_spans, nested_requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailsight_analysis.accounting import NO_PARENT, Spans, children, parents
-from tailsight_analysis.critical_path import OVERLAP, critical_paths
-from tailsight_analysis.replay import replay, schedule
+from tailsight_analysis.replaying.replay import replay, schedule
+from tailsight_analysis.requests.accounting import NO_PARENT, Spans, children, parents
+from tailsight_analysis.requests.critical_path import OVERLAP, critical_paths
 
 
 def replayed(spans: Spans, pace: np.ndarray) -> np.ndarray:

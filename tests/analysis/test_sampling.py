@@ -11,9 +11,9 @@ from testkit.otlp import request
 
 from tailsight._sampling import TailSampler
 from tailsight_analysis import NotEnoughDataError, breakdown, tail, timeline, whole_time
-from tailsight_analysis.attributes import judge, judge_weighted
-from tailsight_analysis.sample import Picked
-from tailsight_analysis.significance import effective_counts
+from tailsight_analysis.causes.attributes import judge, judge_weighted
+from tailsight_analysis.requests.sample import Picked
+from tailsight_analysis.statistics.significance import effective_counts
 from tailsight_collector.keep.records import encode_record
 
 RATE = 0.05

@@ -6,8 +6,8 @@ from analysis import brute_force
 from analysis.brute_force import Span
 
 from tailsight_analysis import Filters, breakdown, reading, tail, whole_time
-from tailsight_analysis.ledger import fetch_ledger
 from tailsight_analysis.reading import Shape, request_parameters, shape_of
+from tailsight_analysis.requests.ledger import fetch_ledger
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +56,7 @@ def test_a_sample_by_id_is_fair_and_repeats_itself(store, monkeypatch):
     brute_force.insert(store, requests(random_ids(2000)))
     window = whole_time(store)
     whole = tail(store, window, quantile=0.98)
-    monkeypatch.setattr("tailsight_analysis.sample.MAX_REQUESTS", 80)
+    monkeypatch.setattr("tailsight_analysis.requests.sample.MAX_REQUESTS", 80)
     part = tail(store, window, quantile=0.98)
     assert part.is_sampled
     assert (part.tail_requests, part.typical_requests) == (whole.tail_requests, whole.typical_requests)
@@ -92,7 +92,7 @@ def test_filters_and_services_hold_in_a_sample_by_id(store, monkeypatch):
     ]
     brute_force.insert(store, [*spans, *other])
     window = whole_time(store)
-    monkeypatch.setattr("tailsight_analysis.sample.MAX_REQUESTS", 100)
+    monkeypatch.setattr("tailsight_analysis.requests.sample.MAX_REQUESTS", 100)
     for filters in (Filters(hardware=("T4",)), Filters(service=("back",))):
         parameters = request_parameters(store, window, filters)
         assert parameters["by_id"]

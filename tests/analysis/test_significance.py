@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import false_discovery_control, fisher_exact
 
-from tailsight_analysis.attributes import judge
-from tailsight_analysis.significance import benjamini_hochberg, fisher_over_represented
+from tailsight_analysis.causes.attributes import judge
+from tailsight_analysis.statistics.significance import benjamini_hochberg, fisher_over_represented
 
 
 def test_fishers_lady_tasting_tea():

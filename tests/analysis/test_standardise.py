@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tailsight_analysis.covariates import binned
-from tailsight_analysis.like_with_like import combined
+from tailsight_analysis.machines.like_with_like import combined
+from tailsight_analysis.requests.covariates import binned
 from tailsight_analysis.statistics.linearised import blocks_in_time
 from tailsight_analysis.statistics.standardise import LikeWithLike, compare_kinds, standardised_ratio
 

@@ -17,10 +17,10 @@ from testkit.otlp import request
 from testkit.processes import eventually
 
 from tailsight_analysis import NoSpansError, QuestionError, choices, connect, trace, whole_time
-from tailsight_analysis.accounting import NO_PARENT
-from tailsight_analysis.trace_account import account_for, outside, without_parent
-from tailsight_analysis.trace_id import parse_trace_id
-from tailsight_analysis.trace_tree import fold, tree_of
+from tailsight_analysis.requests.accounting import NO_PARENT
+from tailsight_analysis.tracing.account import account_for, outside, without_parent
+from tailsight_analysis.tracing.ids import parse_trace_id
+from tailsight_analysis.tracing.tree import fold, tree_of
 from tailsight_collector.importer import StoreTarget, import_files
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

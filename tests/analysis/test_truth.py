@@ -8,7 +8,7 @@ from analysis import brute_force
 from analysis.brute_force import Span
 
 from tailsight_analysis import breakdown, tail, whole_time
-from tailsight_analysis.attributes import judge
+from tailsight_analysis.causes.attributes import judge
 
 STAGES = ("preprocess", "queue", "compute", "postprocess")
 
@@ -81,7 +81,7 @@ def test_a_sample_says_so_and_keeps_the_counts_of_all(store, monkeypatch):
     brute_force.insert(store, pipeline(3, 400, "queue"))
     whole = tail(store, whole_time(store), quantile=0.9)
     assert not whole.is_sampled
-    monkeypatch.setattr("tailsight_analysis.sample.MAX_REQUESTS", 400)
+    monkeypatch.setattr("tailsight_analysis.requests.sample.MAX_REQUESTS", 400)
     part = tail(store, whole_time(store), quantile=0.9)
     assert part.is_sampled
     assert part.to_json()["sampled"] is True
@@ -89,7 +89,7 @@ def test_a_sample_says_so_and_keeps_the_counts_of_all(store, monkeypatch):
     assert part.tail_sampled <= 100
     assert part.typical_sampled <= 100
     assert part == tail(store, whole_time(store), quantile=0.9)
-    monkeypatch.setattr("tailsight_analysis.sample.MAX_REQUESTS", 20)
+    monkeypatch.setattr("tailsight_analysis.requests.sample.MAX_REQUESTS", 20)
     shares = breakdown(store, whole_time(store))
     assert shares.sampled_requests <= 20
     assert sum(row.self_share for row in shares.rows) == pytest.approx(1)
@@ -97,7 +97,7 @@ def test_a_sample_says_so_and_keeps_the_counts_of_all(store, monkeypatch):
 
 def test_too_many_spans_leave_out_whole_traces(store, monkeypatch):
     brute_force.insert(store, pipeline(4, 100))
-    monkeypatch.setattr("tailsight_analysis.sample.MAX_SPANS", 101)
+    monkeypatch.setattr("tailsight_analysis.requests.sample.MAX_SPANS", 101)
     result = breakdown(store, whole_time(store))
     assert result.requests.count == 100
     assert result.sampled_requests == 20

@@ -17,10 +17,10 @@ from tailsight_analysis import (
     sample,
     whatif,
 )
-from tailsight_analysis.accounting import Spans, parents
-from tailsight_analysis.replayable import Replayable
-from tailsight_analysis.sample import Picked, Sample
-from tailsight_analysis.stage_work import NO_STAGE, Kinds, StageWork, capped, moved, scaled, stage_work
+from tailsight_analysis.replaying.replayable import Replayable
+from tailsight_analysis.replaying.stage_work import NO_STAGE, Kinds, StageWork, capped, moved, scaled, stage_work
+from tailsight_analysis.requests.accounting import Spans, parents
+from tailsight_analysis.requests.sample import Picked, Sample
 from tailsight_analysis.statistics.paired import Population, bounds, draw, weighted_quantile
 
 LEVELS = (0.5, 0.99)

@@ -305,3 +305,10 @@ def test_the_front_is_marked_and_the_beaten_are_named() -> None:
     assert list(tables_hardware.variants(answer).data["On the front"]) == ["yes", "yes", "no", "—"]
     low, high = charts_pareto.quality_against_latency(a_pareto(a_variant("a", 0.1, 5), lower=True)).layout.yaxis.range
     assert low > high  # less is better: up is better all the same
+
+
+def test_a_single_type_is_not_called_sorted() -> None:
+    alone = HardwareComparison("compute", "H100", (replace(a_type("H100", None), raw_ratio=None),))
+    assert wording_hardware.notes(a_hardware(alone)) == ""
+    assert wording_hardware.headline(a_hardware(alone)) == ["Nothing to compare: all work was done on **H100**."]
+    assert "Like with like" not in tables_hardware.types(a_hardware(alone)).data

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tailsight_analysis.accounting import Floats, Ints
-from tailsight_analysis.attributes import PROMOTED_KEYS
+from tailsight_analysis.causes.attributes import PROMOTED_KEYS
 from tailsight_analysis.queries import query
+from tailsight_analysis.requests.accounting import Floats, Ints
 from tailsight_storage import Store
 
 MOST_VALUES = 50  # of a text that still describes a kind of request

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tailsight_analysis.accounting import Bools, Floats, Ints
+from tailsight_analysis.requests.accounting import Bools, Floats, Ints
 
 LEAST_RIDGE = 1e-3  # moments may stay apart by this many standard deviations, times λ
 RARE_SHARE = 0.005  # of values that stand for less than this, all are one

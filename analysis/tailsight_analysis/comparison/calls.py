@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tailsight_analysis.accounting import Bools, Ints, Spans
+from tailsight_analysis.requests.accounting import Bools, Ints, Spans
 
 NETWORK = "network"
 CALLER_HALF = 0

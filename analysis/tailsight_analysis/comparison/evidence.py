@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from tailsight_analysis.accounting import Bools, Floats, Ints
 from tailsight_analysis.comparison.shift import Shift, block_counts, block_means, halvings, shift
+from tailsight_analysis.requests.accounting import Bools, Floats, Ints
 
 TYPICAL = 0.01  # p-value of the ranks above which only long times changed
 WINSOR = 0.995

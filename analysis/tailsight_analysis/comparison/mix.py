@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tailsight_analysis.accounting import Bools, Floats, Ints
 from tailsight_analysis.comparison.asked import Asked
 from tailsight_analysis.comparison.balance import (
     MOST_KINDS,
@@ -24,6 +23,7 @@ from tailsight_analysis.comparison.balance import (
     workload_moments,
 )
 from tailsight_analysis.comparison.calls import Place
+from tailsight_analysis.requests.accounting import Bools, Floats, Ints
 
 LEAST_COMPARABLE = 30  # requests of a side that must have a counterpart
 LEAST_TIME = 0.005  # of the requests' time, for a slot's hardware to be worth balancing

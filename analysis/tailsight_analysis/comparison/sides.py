@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from tailsight_analysis.accounting import Ints, parents
 from tailsight_analysis.comparison.asked import Asked, fetch_asked, fetch_keys, number_keys, text_keys
 from tailsight_analysis.comparison.calls import Place, answered_by, relabel, seen_calls, unanswered
 from tailsight_analysis.comparison.mix import Requests
-from tailsight_analysis.critical_path import Sections, critical_paths
 from tailsight_analysis.errors import NoSpansError, NotEnoughDataError
 from tailsight_analysis.queries import query
 from tailsight_analysis.reading import request_parameters
-from tailsight_analysis.sample import Cuts, Sample, fetch_sample
+from tailsight_analysis.requests.accounting import Ints, parents
+from tailsight_analysis.requests.critical_path import Sections, critical_paths
+from tailsight_analysis.requests.sample import Cuts, Sample, fetch_sample
 from tailsight_analysis.scope import NO_FILTERS, Filters, Window, describe
 from tailsight_storage import Store
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import chi2
 
-from tailsight_analysis.accounting import Bools, Floats
 from tailsight_analysis.comparison.calls import Place
 from tailsight_analysis.comparison.evidence import Evidence, Weighted, evidence
 from tailsight_analysis.comparison.shift import BLOCKS, block_means
-from tailsight_analysis.significance import benjamini_hochberg
+from tailsight_analysis.requests.accounting import Bools, Floats
+from tailsight_analysis.statistics.significance import benjamini_hochberg
 
 SIGNIFICANCE = 0.01
 LEAST_CHANGE = 0.005  # of a request's mean duration

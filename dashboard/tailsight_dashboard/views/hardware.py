@@ -56,7 +56,8 @@ def compared(result: Hardware) -> None:
         height="content" if lines <= MOST_LINES else "auto",
         placeholder=UNKNOWN,
     )
-    st.caption(wording.notes(result))
+    if notes := wording.notes(result):
+        st.caption(notes)
 
 
 def used(result: Hardware) -> None:

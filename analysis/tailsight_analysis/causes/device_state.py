@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tailsight_analysis.conditions import Key, Place, Row
+from tailsight_analysis.causes.conditions import Key, Place, Row
 from tailsight_analysis.queries import query
 from tailsight_analysis.scope import NS_PER_S, Window
 from tailsight_storage import Store

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tailsight_analysis.jitter_order import Events
 from tailsight_analysis.queries import query
 from tailsight_analysis.scope import Filters, Window, scope_parameters
 from tailsight_analysis.statistics.intervals import Cells
+from tailsight_analysis.timing.order import Events
 from tailsight_storage import Store
 
 MAX_EVENTS = 2_000_000  # spans: of as many, every one is fetched and every figure exact

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tailsight_analysis.accounting import NO_PARENT, Bools, Ints, Spans, children
+from tailsight_analysis.requests.accounting import NO_PARENT, Bools, Ints, Spans, children
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tailsight_analysis.conditions import Row
-from tailsight_analysis.ledger import Ledger
+from tailsight_analysis.causes.conditions import Row
 from tailsight_analysis.queries import query
-from tailsight_analysis.sample import Cuts, Picked
-from tailsight_analysis.significance import (
+from tailsight_analysis.requests.ledger import Ledger
+from tailsight_analysis.requests.sample import Cuts, Picked
+from tailsight_analysis.statistics.significance import (
     Bools,
     Floats,
     Ints,

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tailsight_analysis.accounting import NO_PARENT, Bools, Ints, Spans, parents, self_times
-from tailsight_analysis.critical_path import critical_paths
-from tailsight_analysis.trace_tree import Tree, tree_of
+from tailsight_analysis.requests.accounting import NO_PARENT, Bools, Ints, Spans, parents, self_times
+from tailsight_analysis.requests.critical_path import critical_paths
+from tailsight_analysis.tracing.tree import Tree, tree_of
 
 
 @dataclass(frozen=True, slots=True)

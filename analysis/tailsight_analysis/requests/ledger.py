@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from tailsight_analysis.accounting import Bools, Floats, Ints, parents
-from tailsight_analysis.critical_path import Sections, critical_paths
 from tailsight_analysis.queries import query
-from tailsight_analysis.sample import Cuts, Sample, fetch_sample
+from tailsight_analysis.requests.accounting import Bools, Floats, Ints, parents
+from tailsight_analysis.requests.critical_path import Sections, critical_paths
+from tailsight_analysis.requests.sample import Cuts, Sample, fetch_sample
 from tailsight_storage import Store
 
 

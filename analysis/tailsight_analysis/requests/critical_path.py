@@ -22,8 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tailsight_analysis.accounting import Bools, Children, Ints, Spans, children
 from tailsight_analysis.errors import AnalysisError
+from tailsight_analysis.requests.accounting import Bools, Children, Ints, Spans, children
 
 OVERLAP = 10  # one part of so many
 MAX_SECTIONS = 20_000_000  # about 1 GB; requests that nest in each other repeat each other's paths

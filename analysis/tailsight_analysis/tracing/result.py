@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from tailsight_analysis.scope import iso
-from tailsight_analysis.trace_rows import Attributes
+from tailsight_analysis.tracing.rows import Attributes
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tailsight_analysis.accounting import Bools, Floats, Ints
-from tailsight_analysis.hardware_result import HardwareUse
+from tailsight_analysis.machines.result import HardwareUse
 from tailsight_analysis.queries import query
+from tailsight_analysis.requests.accounting import Bools, Floats, Ints
 from tailsight_analysis.scope import NS_PER_MS, NS_PER_S
 from tailsight_analysis.statistics.linearised import mean_interval
 from tailsight_storage import Store

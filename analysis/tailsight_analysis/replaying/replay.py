@@ -22,8 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tailsight_analysis.accounting import NO_PARENT, Floats, Ints, Spans, children, times_enclosed
-from tailsight_analysis.critical_path import OVERLAP
+from tailsight_analysis.requests.accounting import NO_PARENT, Floats, Ints, Spans, children, times_enclosed
+from tailsight_analysis.requests.critical_path import OVERLAP
 
 
 @dataclass(frozen=True, slots=True)

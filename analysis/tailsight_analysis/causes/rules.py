@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from tailsight_analysis.conditions import (
+from tailsight_analysis.causes.conditions import (
     ARRIVALS,
     COLUMNS,
     DEVICE,
@@ -24,8 +24,8 @@ from tailsight_analysis.conditions import (
     is_symptom,
     rank,
 )
-from tailsight_analysis.significance import effective_counts, fisher_over_represented
 from tailsight_analysis.statistics.blocks import chance_in_time, chance_of_rising
+from tailsight_analysis.statistics.significance import effective_counts, fisher_over_represented
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

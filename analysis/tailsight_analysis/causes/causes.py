@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tailsight_analysis.conditions import LEAST_HOLDERS, Condition, Facts, Place, is_symptom
-from tailsight_analysis.counterfactual import quantile_without
-from tailsight_analysis.redraw import Redraw
-from tailsight_analysis.rules import (
+from tailsight_analysis.causes.conditions import LEAST_HOLDERS, Condition, Facts, Place, is_symptom
+from tailsight_analysis.causes.counterfactual import quantile_without
+from tailsight_analysis.causes.redraw import Redraw
+from tailsight_analysis.causes.rules import (
     TIERS,
     Candidate,
     Question,
@@ -29,8 +29,8 @@ from tailsight_analysis.rules import (
     ranges_of,
 )
 from tailsight_analysis.scope import NS_PER_MS
-from tailsight_analysis.significance import benjamini_hochberg, fisher_over_represented
 from tailsight_analysis.statistics.blocks import interval, time_blocks
+from tailsight_analysis.statistics.significance import benjamini_hochberg, fisher_over_represented
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

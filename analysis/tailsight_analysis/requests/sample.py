@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tailsight_analysis.accounting import Bools, Floats, Ints, Spans
 from tailsight_analysis.errors import AnalysisError
 from tailsight_analysis.queries import query
+from tailsight_analysis.requests.accounting import Bools, Floats, Ints, Spans
 from tailsight_storage import Store
 
 MAX_REQUESTS = 20_000  # of a uniform sample; a quarter of it of each class where classes are compared

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tailsight_analysis.accounting import Bools, Ints, Spans
 from tailsight_analysis.errors import AnalysisError
 from tailsight_analysis.queries import query
-from tailsight_analysis.sample import MAX_SPANS, codes_of
+from tailsight_analysis.requests.accounting import Bools, Ints, Spans
+from tailsight_analysis.requests.sample import MAX_SPANS, codes_of
 from tailsight_storage import Store, decode_attributes
 
 Attributes = Mapping[str, Any]

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from tailsight_analysis.accounting import Bools, Floats, Ints
-from tailsight_analysis.covariates import binned
-from tailsight_analysis.hardware_result import Covariate, HardwareComparison, HardwareType, Standardised
-from tailsight_analysis.significance import benjamini_hochberg
+from tailsight_analysis.machines.result import Covariate, HardwareComparison, HardwareType, Standardised
+from tailsight_analysis.requests.accounting import Bools, Floats, Ints
+from tailsight_analysis.requests.covariates import binned
 from tailsight_analysis.statistics.paired import weighted_quantile
+from tailsight_analysis.statistics.significance import benjamini_hochberg
 from tailsight_analysis.statistics.standardise import (
     LikeWithLike,
     compare_kinds,

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from tailsight_analysis.accounting import Bools, Floats, Ints
 from tailsight_analysis.queries import query
-from tailsight_analysis.sample import Cuts, Sample
+from tailsight_analysis.requests.accounting import Bools, Floats, Ints
+from tailsight_analysis.requests.sample import Cuts, Sample
 from tailsight_storage import Store
 
 BATCH_KEYS = ("tailsight.batch.size", "batch.size", "batch_size", "gen_ai.request.batch_size")

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from tailsight_analysis.causes import Requests
+    from tailsight_analysis.causes.causes import Requests
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from tailsight_analysis.accounting import Floats, Ints, parents
 from tailsight_analysis.breakdown import request_summary
 from tailsight_analysis.queries import query
-from tailsight_analysis.sample import MAX_REQUESTS, Cuts, Sample, fetch_sample
-from tailsight_analysis.stage_work import NO_STAGE, Kinds, StageWork, stage_work
+from tailsight_analysis.replaying.stage_work import NO_STAGE, Kinds, StageWork, stage_work
+from tailsight_analysis.requests.accounting import Floats, Ints, parents
+from tailsight_analysis.requests.sample import MAX_REQUESTS, Cuts, Sample, fetch_sample
 from tailsight_analysis.statistics.paired import Population
 from tailsight_storage import Store
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tailsight_analysis.conditions import ARRIVALS, EVERYWHERE, IN_FLIGHT, Key
+from tailsight_analysis.causes.conditions import ARRIVALS, EVERYWHERE, IN_FLIGHT, Key
 from tailsight_analysis.queries import query
 from tailsight_storage import Store
 

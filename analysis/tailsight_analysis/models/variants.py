@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tailsight_analysis.accounting import Bools, Floats, Ints
-from tailsight_analysis.ledger import Ledger
-from tailsight_analysis.pareto_result import Dominated, Variant
-from tailsight_analysis.request_traits import NO_TRAIT, traits_of_requests
+from tailsight_analysis.models.result import Dominated, Variant
+from tailsight_analysis.requests.accounting import Bools, Floats, Ints
+from tailsight_analysis.requests.ledger import Ledger
+from tailsight_analysis.requests.traits import NO_TRAIT, traits_of_requests
 from tailsight_analysis.scope import NS_PER_MS
 from tailsight_analysis.statistics.dominance import Estimate, Rated, dominates
 from tailsight_analysis.statistics.intervals import Cells, quantile_intervals

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tailsight_analysis.accounting import Floats, Ints
-from tailsight_analysis.ledger import Ledger
+from tailsight_analysis.requests.accounting import Floats, Ints
+from tailsight_analysis.requests.ledger import Ledger
 
 NO_TRAIT = -1
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tailsight_analysis.accounting import Bools, Floats, Ints, Spans, self_times, times_enclosed
+from tailsight_analysis.requests.accounting import Bools, Floats, Ints, Spans, self_times, times_enclosed
 from tailsight_analysis.statistics.paired import weighted_quantile
 
 NO_STAGE = -1

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from tailsight_analysis.accounting import Floats
 from tailsight_analysis.errors import NotEnoughDataError
 from tailsight_analysis.latency import LEAST_BEYOND
-from tailsight_analysis.replay import replay, schedule
-from tailsight_analysis.replayable import Replayable
-from tailsight_analysis.scenarios import Scenario
+from tailsight_analysis.replaying.replay import replay, schedule
+from tailsight_analysis.replaying.replayable import Replayable
+from tailsight_analysis.replaying.scenarios import Scenario
+from tailsight_analysis.replaying.stage_work import LEAST_UNITS, capped, moved, scaled
+from tailsight_analysis.requests.accounting import Floats
 from tailsight_analysis.scope import NS_PER_MS
-from tailsight_analysis.stage_work import LEAST_UNITS, capped, moved, scaled
 from tailsight_analysis.statistics.paired import bounds, draw, weighted_quantile
 
 LEAST_MATCHED = 0.9  # of the work that would move to other hardware

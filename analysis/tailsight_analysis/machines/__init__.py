@@ -1,0 +1,1 @@
+"""Hardware compared like with like, and what it costs. `hardware` asks it."""

@@ -1,0 +1,1 @@
+"""Variants of a model compared. `pareto` asks it."""

@@ -1,0 +1,1 @@
+"""Requests replayed under changes of their stages. `whatif` asks it."""

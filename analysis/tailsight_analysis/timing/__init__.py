@@ -1,0 +1,1 @@
+"""Spans in the order of time: streams, gaps, visits to queues. `jitter` and `queueing` ask it."""

@@ -1,0 +1,1 @@
+"""One trace, read and accounted for. `trace` asks it."""
