@@ -24,6 +24,17 @@ def step(text: str) -> Iterator[None]:
 
 
 @contextmanager
+def steps(text: str) -> Iterator[Callable[[str], None]]:
+    """Give a function that says which step of several begins; `text` stands until the first one does."""
+    screen = Console(stderr=True, highlight=False)
+    if screen.is_terminal:
+        with screen.status(text) as status:
+            yield lambda begun: status.update(f"{begun} …")
+    else:
+        yield lambda begun: screen.print(f"{begun} …")
+
+
+@contextmanager
 def counted(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """Give a function that takes how many are done; without a total it counts up."""
     screen = Console(stderr=True, highlight=False)

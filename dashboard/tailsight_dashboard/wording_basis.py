@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tailsight_analysis import DataQuality
-from tailsight_dashboard.format import count
+from tailsight_dashboard.format import count, share
+
+MOSTLY = 0.5  # where more than this share came late, somebody imported the data: nothing about it is late
 
 
 def basis(requests: int, stored: int, sampled: int, *, weighted: bool) -> Iterator[str]:
@@ -17,7 +19,7 @@ def basis(requests: int, stored: int, sampled: int, *, weighted: bool) -> Iterat
 
 
 def missing(data: DataQuality | None) -> list[str]:
-    """Say which spans of the window are not in the store."""
+    """Say which spans of the window are not in the store, and which came late; empty where none."""
     if data is None:
         return []
     parts = [
@@ -29,6 +31,8 @@ def missing(data: DataQuality | None) -> list[str]:
         )
         if number
     ]
+    if data.late_spans and data.spans and data.late_spans <= MOSTLY * data.spans:
+        parts.append(f"{count(data.late_spans)} ({share(data.late_spans / data.spans)}) more than a minute late")
     return [f"Spans of this time: {', '.join(parts)}."] if parts else []
 
 

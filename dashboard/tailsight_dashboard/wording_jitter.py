@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from tailsight_analysis import Jitter, JitterRow
 from tailsight_dashboard.format import count, duration, group_name, length, p_value, plain, share
+from tailsight_dashboard.wording_basis import missing
 
 NS_PER_MS = 1_000_000
 NS_PER_S = 1_000_000_000
@@ -140,7 +141,7 @@ def notes(result: Jitter) -> str:
         named = ", ".join(f"{name(row)} {count(row.spread.missing)}" for row in short[:MOST_MISSING])
         more = f" and {len(short) - MOST_MISSING} others" if len(short) > MOST_MISSING else ""
         found.append(f"Not enough data for an interval; still needed: {named}{more}.")
-    return " ".join(found)
+    return " ".join([*found, *missing(result.data)])
 
 
 def moment(time_ns: int) -> str:

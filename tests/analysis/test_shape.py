@@ -60,9 +60,10 @@ def test_a_sample_by_id_is_fair_and_repeats_itself(store, monkeypatch):
     part = tail(store, window, quantile=0.98)
     assert part.is_sampled
     assert (part.tail_requests, part.typical_requests) == (whole.tail_requests, whole.typical_requests)
-    assert (part.tail_sampled, part.typical_sampled) == (20, 20)
+    assert part.tail_sampled == 20
+    assert 0 < part.typical_sampled < whole.typical_sampled
     assert part.stages[0].stage == "queue"
-    assert part.total.excess_ms == pytest.approx(whole.total.excess_ms, rel=0.05)
+    assert part.total.excess_ms == pytest.approx(whole.total.excess_ms, rel=0.2)
     assert part == tail(store, window, quantile=0.98)
     parameters = request_parameters(store, window, Filters())
     ledger = fetch_ledger(store, parameters)

@@ -12,13 +12,12 @@ from tailsight_analysis import (
     NotEnoughDataError,
     QuestionError,
     Scenario,
-    outcomes,
-    replayable,
-    sample,
     whatif,
 )
+from tailsight_analysis.replaying import outcomes, replayable
 from tailsight_analysis.replaying.replayable import Replayable
 from tailsight_analysis.replaying.stage_work import NO_STAGE, Kinds, StageWork, capped, moved, scaled, stage_work
+from tailsight_analysis.requests import sample
 from tailsight_analysis.requests.accounting import Spans, parents
 from tailsight_analysis.requests.sample import Picked, Sample
 from tailsight_analysis.statistics.paired import Population, bounds, draw, weighted_quantile

@@ -58,7 +58,12 @@ def test_json_has_the_documented_keys(tailsight, data):
     code, out, err = tailsight("--store", data, "--baseline", "run=a", "--candidate", "run=b, c", "--json")
     answer = json.loads(out)
     assert code == 0
-    assert err.strip() == "Comparing …"
+    assert err.splitlines() == [
+        "Reading the baseline's requests …",
+        "Reading the candidate's requests …",
+        "Reading what was asked …",
+        "Comparing …",
+    ]
     (cause,) = answer["causes"]
     assert (cause["service"], cause["stage"], cause["hardware"]) == ("ranker", "compute", "L4")
     assert cause["share"] > 0.9

@@ -9,6 +9,7 @@ import pytest
 
 from tailsight_analysis import (
     Certainty,
+    DataQuality,
     Dominated,
     Estimate,
     Filters,
@@ -312,3 +313,14 @@ def test_a_single_type_is_not_called_sorted() -> None:
     assert wording_hardware.notes(a_hardware(alone)) == ""
     assert wording_hardware.headline(a_hardware(alone)) == ["Nothing to compare: all work was done on **H100**."]
     assert "Like with like" not in tables_hardware.types(a_hardware(alone)).data
+
+
+def test_what_is_missing_or_late_is_said_under_each_answer() -> None:
+    data = DataQuality(800, 800, 3, 0, 12_000, 5000, 40)
+    said = "Spans of this time: 3 dropped by their senders, 12,000 rejected, 40 (0.8 %) more than a minute late."
+    assert said in wording_jitter.notes(replace(a_jitter(a_row("queue", 4.0)), data=data))
+    assert said in wording_hardware.notes(replace(a_hardware(), data=data))
+    assert said in wording_variance.notes(replace(a_variance(a_ledger(queue=0.8, compute=0.2)), data=data))
+    assert said in wording_pareto.notes(replace(a_pareto(a_variant("large", 0.9, 50)), data=data))
+    imported = replace(data, dropped_spans=0, rejected_spans=0, late_spans=5000)
+    assert "Spans of" not in wording_jitter.notes(replace(a_jitter(a_row("queue", 4.0)), data=imported))

@@ -1,8 +1,8 @@
 """What was each request asked to do? The attributes that may be held equal when two sets of requests are compared.
 
-Only what is settled before the work is done may be: the operation, the model, the input's length, the batch. What comes
-out of the work (its output's length, retries, a queue's depth, a cache hit, throttling) may be the slowdown itself, or
-repeat it, and is never adjusted for. Attributes are told apart by the words in their keys: docs/analysis/compare.md.
+Only what the caller settled may be: the operation, the model, the input's length. What comes out of the work (its
+output's length, retries, a cache hit) and what state the service was in (the batch that it formed, a queue's depth,
+threads, throttling) may be the slowdown itself, or repeat it, and is never adjusted for. Attributes are told apart by the words in their keys: docs/analysis/compare.md.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _INPUT = frozenset(
         """
         input inputs prompt request payload body image images frame frames audio sequence seq context document
         documents docs query queries item items row rows pixel pixels width height resolution length len token
-        tokens size batch bytes chars words steps beams candidates records count points pages samples features
+        tokens size bytes chars words steps beams candidates records count points pages samples features
         num n
         """,
     )
 )
-# Words of keys whose values come out of the work, or only name who did it.
+# Words of keys whose values come out of the work, say in which state the service was, or only name who did it.
 _OUTCOME = frozenset(
     re.findall(
         r"\w+",
@@ -50,7 +50,12 @@ _OUTCOME = frozenset(
         weight reason start end timestamp date host hostname pod node instance container zone region version
         build commit deploy deployment release revision thread worker process pid port ip address addr url uri
         peer server client agent network protocol scheme sdk library scope telemetry session trace span id uuid
-        guid key hash seed run hardware stage service
+        guid key hash seed run hardware stage service batch batches batched batching microbatch minibatch batchsize hw
+        threads workers active concurrent concurrency parallel parallelism flight outstanding slots occupancy busy idle
+        saturation pressure pool pools buffer buffers connection connections queues queueing queuing arrival arrivals
+        retried retrying hedge hedged throttles temperatures celsius clocks fan cold warm warmup swap swapped evicted
+        evictions preempted preemptions locks locked blocked blocking caching cores cpus gpus devices state states
+        chunk chunks shard shards replica replicas partition partitions outcome
         """,
     )
 )

@@ -153,13 +153,15 @@ def _minimise(x: Floats, base: Floats, ridge: float) -> Floats:
     """Minimise log Σ base·exp(x·λ) + ridge/2 |λ|² by Newton's method with halved steps."""
     tilt = np.zeros(x.shape[1])
     weights, value = _tilted(x, base, tilt)
+    coarse = x.astype(np.float32)  # for the curvature, which need not be exact
     for _ in range(_STEPS):
         mean = weights @ x
         gradient = mean + ridge * tilt
         if float(np.abs(gradient).max()) < 1e-6:
             break
-        rooted = x * np.sqrt(weights)[:, None]
-        hessian = rooted.T @ rooted - np.outer(mean, mean) + ridge * np.eye(len(tilt))
+        rooted = coarse * np.sqrt(weights * len(x)).astype(np.float32)[:, None]
+        second = (rooted.T @ rooted).astype(np.float64) / len(x)
+        hessian = second - np.outer(mean, mean) + ridge * np.eye(len(tilt))
         step = np.linalg.solve(hessian, gradient)
         length = 1.0
         for _ in range(20):

@@ -139,7 +139,8 @@ def comparable(baseline: Requests, candidate: Requests, places: Sequence[Place])
             mapped += columns
     duration = contribution.sum(axis=1) if mapped else duration
     everything = np.concatenate((workload.columns, hardware.columns), axis=1)
-    third = second if only_mix else _step(both, of_candidate, weight, duration, everything)
+    as_before = not mapped and hardware.columns.shape[1] == 0 and np.array_equal(both, asked)
+    third = second if only_mix or as_before else _step(both, of_candidate, weight, duration, everything)
     named = {str(slot): f"hardware of {_slot_name(slot)}" for slot in used}
     return Comparable(
         baseline=tuple(step[0] for step in (first, second, third)),

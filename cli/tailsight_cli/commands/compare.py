@@ -9,12 +9,12 @@ from dataclasses import dataclass, fields
 
 import click
 
-from tailsight_analysis import Filters, NoSpansError, Store, Window, whole_time
+from tailsight_analysis import Filters, NoSpansError, NotEnoughDataError, Store, Window, whole_time
 from tailsight_analysis.compare import Side, compare
 from tailsight_cli._errors import NOT_ENOUGH_DATA, CommandError
 from tailsight_cli.nothing_found import way_out
 from tailsight_cli.options import Question, chosen_window, reading_options
-from tailsight_cli.progress import step
+from tailsight_cli.progress import steps
 from tailsight_cli.render.compare import render_comparison
 from tailsight_cli.render.text import console
 
@@ -26,15 +26,16 @@ unless it or the command names another window.
 
 The change of the request's mean, p50 and p99 is split into workload mix (something else was asked), hardware mix (it
 ran elsewhere) and slowdown (the same takes longer); they add up. Causes are the operations that take longer for the
-same work on the same hardware, where chance does not explain it (permutation of blocks of time, corrected by Benjamini
-and Hochberg). Time between a caller and its callee counts for the callee, as stage network.
+same work on the same hardware, where chance does not explain it (permutation of blocks of time, corrected for their number).
+Suspects hold a large part of the slowdown, but it could be chance: where to look when nothing is proven. Time between a
+caller and its callee counts for the callee, as stage network.
 
 \b
 Examples:
   tailsight compare --baseline run=nightly-41 --candidate run=nightly-42
   tailsight compare --baseline version=1.4 --candidate version=1.5 --since 24h
   tailsight compare --baseline since=2d,until=1d --candidate since=1d --service ranker
-  tailsight compare --baseline run=A --candidate run=B --json | jq '.causes[0]'
+  tailsight compare --baseline run=A --candidate run=B --json | jq '.causes[0] // .suspects[0]'
 """
 _KEYS = tuple(field.name for field in fields(Filters))
 _WINDOW = ("since", "until")
@@ -89,11 +90,16 @@ def command(question: Question, baseline: _Asked, candidate: _Asked) -> None:
     if sides[0] == sides[1]:
         raise click.UsageError("--baseline and --candidate are the same requests: name two runs, versions or windows")
     try:
-        with step("Comparing …"):
-            result = compare(question.store, sides[0], sides[1])
+        with steps("Comparing …") as said:
+            result = compare(question.store, sides[0], sides[1], said)
     except NoSpansError as error:
         found = 0 if str(error).startswith("baseline") else 1
         raise CommandError(f"{error}; {way_out(question.store, sides[found].filters)}", NOT_ENOUGH_DATA) from error
+    except NotEnoughDataError as error:
+        raise CommandError(
+            f"{error}; widen that side's window with since=, or the command's with --since or --all-time",
+            NOT_ENOUGH_DATA,
+        ) from error
     if question.as_json:
         click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
     else:

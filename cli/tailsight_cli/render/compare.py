@@ -19,6 +19,9 @@ from tailsight_cli.render.text import (
 )
 
 
+FEW_STRETCHES = 0.35  # of the candidate's time, in which most of a change came
+
+
 def render_comparison(result: Comparison) -> RenderableType:
     """Verdict in a sentence, the request's change with its parts, causes, improvements, and what is not comparable."""
     found = result.findings
@@ -33,6 +36,8 @@ def render_comparison(result: Comparison) -> RenderableType:
     ]
     if found.causes:
         parts += [Text(""), _operations("slower", found.causes)]
+    if found.suspects:
+        parts += [Text(""), _operations("not proven: could be chance", found.suspects)]
     if found.improvements:
         parts += [Text(""), _operations("faster", found.improvements)]
     notes = _notes(result)
@@ -46,12 +51,29 @@ def verdict(result: Comparison) -> str:
     text = f"p99 went from {significant(p99.baseline_ms)} to {significant(p99.candidate_ms)} ms"
     if found.is_only_mix:
         return f"{text}; the sides were asked too different things to tell mix from slowdown."
+    if not found.causes and found.suspects:
+        return f"{text}. Nothing is proven. {_suspicion(found.differences, found.suspects[0])}"
     if not found.causes:
         return f"{text}; no operation is slower for the same work on the same hardware, beyond chance."
     first = found.causes[0]
     where = ", in its long times only" if first.where == "tail" else ""
     more = f"{_signed(first.delta.ms)} ms a request{where}, {percent(first.share)} of the slowdown"
     return f"{text}. Slower first of all: {_name(first)}, {more}."
+
+
+def _suspicion(differences: Mapping[str, Difference], first: SlowdownCause) -> str:
+    """Say where most of a slowdown is that chance may explain."""
+    is_tail = first.tail_share > first.share
+    whole, share = ("p99", first.tail_share) if is_tail else ("mean", first.share)
+    longer = f"{significant(differences[whole].slowdown.ms)} ms longer for the same work"
+    who = f"The p99 is {longer}" if is_tail else f"Requests took {longer}"
+    what = "of the longest requests' growth" if is_tail else "of that"
+    stretches = ", in few stretches of time" if first.time_share <= FEW_STRETCHES else ""
+    return f"{who}; {percent(share)} {what} is {_name(first)}{stretches}: could be chance (p = {_p_value(first)})."
+
+
+def _p_value(cause: SlowdownCause) -> str:
+    return f"{cause.p_value:.0e}" if cause.p_value < 0.001 else f"{cause.p_value:.3f}"
 
 
 def _side(name: str, side: Side, count: SideCount) -> Text:
@@ -95,6 +117,7 @@ def _operations(heading: str, causes: tuple[SlowdownCause, ...]) -> RenderableTy
     for title in ("baseline", "candidate", "change ms"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("share", no_wrap=True)
+    table.add_column("of tail", justify="right", no_wrap=True)
     table.add_column("p", justify="right", no_wrap=True)
     for cause in causes:
         table.add_row(
@@ -102,8 +125,9 @@ def _operations(heading: str, causes: tuple[SlowdownCause, ...]) -> RenderableTy
             significant(cause.baseline_ms),
             significant(cause.candidate_ms),
             _signed(cause.delta.ms),
-            f"{percent(cause.share):>6} {bar(cause.share, 8)}",
-            f"{cause.p_value:.0e}" if cause.p_value < 0.001 else f"{cause.p_value:.3f}",
+            f"{percent(cause.share):>6} {bar(cause.share, 5)}",
+            percent(max(0.0, cause.tail_share)),
+            _p_value(cause),
         )
     return table
 
@@ -141,7 +165,7 @@ def _notes(result: Comparison) -> list[str]:
         notes.append(
             f"The mixes differ much: the slowdown rests on what {significant(found.effective)} requests would tell."
         )
-    changed = [cause for cause in found.causes if _called_more(cause)]
+    changed = [cause for cause in (*found.causes, *found.suspects) if _called_more(cause)]
     notes += [
         f"{_name(cause)}: {significant(cause.baseline_calls)} calls a request became "
         f"{significant(cause.candidate_calls)}."
