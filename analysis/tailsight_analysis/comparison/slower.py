@@ -151,9 +151,10 @@ def _listed(every: _Tested, by_mix: Floats, tail_least_ns: float, sign: int) -> 
     matters |= every.proof.tail_only & (delta > floor) & (tail_delta >= tail_least_ns)
     is_slot = _are_slots(every)
     grown, tail_grown = (_of_growth(values, is_slot) for values in (delta, tail_delta))
-    relevant = every.tested & (delta > floor) & (np.maximum(grown, tail_grown) >= LEAST_OF_WHOLE)
+    held = np.maximum(grown, tail_grown)
+    relevant = every.tested & (delta > floor) & (held >= LEAST_OF_WHOLE)
     relevant[-1] = False
-    p_value = _corrected(every, every.proof.slower if sign > 0 else every.proof.faster, relevant)
+    p_value = _corrected(every, every.proof.slower if sign > 0 else every.proof.faster, relevant, held)
     kept = every.tested & (p_value <= SIGNIFICANCE) & matters
     kept[-1] = False
     chosen = _apart_or_together(every.columns[:-1], kept, every.mean[0], every.mean[1] - every.mean[0], every.proof)
@@ -182,20 +183,27 @@ def _listed(every: _Tested, by_mix: Floats, tail_least_ns: float, sign: int) -> 
     return found, [change(code) for code in rest]
 
 
-def _corrected(every: _Tested, p_values: Floats, relevant: Bools) -> Floats:
-    """Correct p-values for the number of places, in the way that is less strict for each.
+def _corrected(every: _Tested, p_values: Floats, relevant: Bools, held: Floats) -> Floats:
+    """Correct p-values for the number of places, in the way that is least strict for each.
 
     Over all tested places (Benjamini and Hochberg 1995); or below the whole request (Meinshausen, Biometrika 2008): where
-    that is slower, only places that hold a relevant part of it are asked, and count.
+    that is slower, only places that hold a relevant part of it are asked, either all (Bonferroni), or one after the
+    other, the largest part `held` first, as long as chance explains none (Maurer, Hothorn, Lehmacher 1995).
     """
     among = every.tested.copy()
     among[-1] = False
     corrected = np.ones(len(p_values))
     corrected[among] = benjamini_hochberg(p_values[among])
-    number = len({every.slot[code] for code in np.flatnonzero(relevant).tolist()})
-    below = np.minimum(1.0, np.maximum(p_values[-1], number * p_values))
-    result: Floats = np.where(relevant, np.minimum(corrected, below), corrected)
-    return result
+    members: dict[int, list[int]] = {}
+    for code in sorted(np.flatnonzero(relevant).tolist(), key=lambda code: (-held[code], -len(every.columns[code]))):
+        members.setdefault(every.slot[code], []).append(code)  # its first is all of the place
+    reached = float(p_values[-1])
+    for codes in members.values():
+        reached = max(reached, float(p_values[codes[0]]))
+        for code in codes:
+            all_asked = max(float(p_values[-1]), len(members) * float(p_values[code]))
+            corrected[code] = min(corrected[code], all_asked, max(reached, float(p_values[code])))
+    return corrected
 
 
 def _of_growth(delta: Floats, is_slot: Bools) -> Floats:
