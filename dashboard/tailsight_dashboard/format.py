@@ -53,6 +53,13 @@ def signed_duration(value_ms: float) -> str:
     return text if value_ms <= 0 or text == "0 ms" else f"+{text}"
 
 
+def within(low_ms: float | None, high_ms: float | None) -> str:
+    """Format the bounds of a quantile: `41.4 to 60.1`, `≥ 41.4` where there is no upper one, an em dash for none."""
+    if low_ms is None:
+        return "—" if high_ms is None else f"≤ {milliseconds(high_ms)}"
+    return f"≥ {milliseconds(low_ms)}" if high_ms is None else f"{milliseconds(low_ms)} to {milliseconds(high_ms)}"
+
+
 def share(value: float | None) -> str:
     """Format a share of 1 as per cent: `61 %`, `4.2 %`, `<0.1 %`; an em dash where it is unknown."""
     if value is None:

@@ -34,6 +34,7 @@ def latencies(rows: Sequence[BreakdownRow], dimension: str) -> Styler:
             "Spans": [row.count for row in rows],
             **({"Stored": [row.stored_count for row in rows]} if sampled else {}),
             **{title: [getattr(row, field) for row in rows] for title, field in LATENCIES.items()},
+            "p99 within (ms)": [_p99_within(row) for row in rows],
             "Errors": [row.error_rate for row in rows],
             "Own time": [row.self_share for row in rows],
         }
@@ -46,6 +47,11 @@ def latencies(rows: Sequence[BreakdownRow], dimension: str) -> Styler:
         "Own time": _share_or_dash,
     }
     return styled(frame, formats)
+
+
+def _p99_within(row: BreakdownRow) -> str:
+    found = row.p99_interval
+    return "—" if found is None else text.within(found.low, found.high)
 
 
 def response(times: ResponseTimes) -> Styler:

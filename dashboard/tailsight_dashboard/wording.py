@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tailsight_analysis import Breakdown, ResponseTimes, Tail
-from tailsight_dashboard.format import NO_STAGE_HELP, count, duration, group_name, plain, quantile, share
+from tailsight_analysis import Breakdown, Interval, ResponseTimes, Tail
+from tailsight_dashboard.format import NO_STAGE_HELP, count, duration, group_name, plain, quantile, share, within
 
 
 def tail_headline(tail: Tail) -> str:
@@ -49,6 +49,16 @@ def nothing_stands_out(tail: Tail) -> str:
         f"None of the {count(tail.attributes_tested)} attribute values tested is more frequent in the tail than "
         f"chance allows.{few}"
     )
+
+
+def bounds_help(name: str, interval: Interval | None) -> str | None:
+    """Say within which bounds a quantile lies, or how many requests that lacks; None where nobody looked."""
+    if interval is None:
+        return None
+    more = (
+        f" Not enough data for both bounds: {_requests(interval.missing)} more are needed." if interval.missing else ""
+    )
+    return f"With 95 % confidence {name} is {within(interval.low, interval.high)} ms.{more}"
 
 
 def stages_headline(answer: Breakdown) -> str:

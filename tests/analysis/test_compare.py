@@ -189,9 +189,7 @@ def test_p_values_of_blocks_are_uniform_or_larger(phi):
     for _ in range(5):
         sides = [np.exp(autocorrelated(random, count, 200, phi)) for count in counts]
         halved = halvings(*counts)
-        means = [
-            block_means(side, blocks << halved) for side, blocks in zip(sides, block_counts(*counts), strict=True)
-        ]
+        means = [block_means(side, blocks << halved) for side, blocks in zip(sides, block_counts(*counts), strict=True)]
         found.append(shift(*means, halved))
     for p_values in (np.concatenate([each.p_more for each in found]), np.concatenate([each.p_less for each in found])):
         assert (p_values < 0.01).mean() < 0.02
@@ -199,6 +197,113 @@ def test_p_values_of_blocks_are_uniform_or_larger(phi):
         assert kstest(p_values, "uniform", alternative="greater").statistic < 0.1
     covered = np.concatenate([np.abs(each.difference) < 1.96 * each.error for each in found])
     assert covered.mean() > (0.9 if phi < 0.99 else 0.85)
+
+
+def many_places(random, count, hook=None) -> Requests:
+    """Thirty operations; a twentieth of the requests can be given half a p99 more of the sixth, by `hook`."""
+    noise = autocorrelated(random, count, 30, 0.5)
+    times = np.exp(np.linspace(-1, 1, 30) + np.linspace(0.2, 0.8, 30) * noise)
+    if hook is not None:
+        times[:, 5] += hook(random, count) * np.quantile(times.sum(axis=1), 0.99) * random.uniform(0.3, 1.4, count)
+    return requests_of(times)
+
+
+def in_stretches(number, length):
+    def hook(random, count):
+        at = np.zeros(count, dtype=bool)
+        for start in random.integers(0, count, number):
+            at[start : start + length] = True
+        return at
+
+    return hook
+
+
+MANY = [Place(f"s{number % 6}", f"op{number}", "", "") for number in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("hook", "least"),
+    [(in_stretches(15, 35), 5), (lambda random, count: random.random(count) < 0.05, 6)],
+    ids=["stretches", "single requests"],
+)
+def test_a_slowdown_in_a_few_requests_is_proven_and_no_other_place_is(hook, least):
+    proven = 0
+    for seed in range(6):
+        random = np.random.default_rng(seed)
+        found = compare_requests(many_places(random, 2000), many_places(random, 2000, hook), MANY)
+        names = [cause.name for cause in found.causes]
+        proven += names == ["op5"]
+        assert set(names) <= {"op5"}
+        assert found.improvements == ()
+    assert proven >= least
+
+
+def test_what_came_in_one_stretch_is_not_proven_and_is_the_first_suspect():
+    def last(random, count):
+        return np.arange(count) > 0.8 * count
+
+    for seed in range(4):
+        random = np.random.default_rng(seed)
+        found = compare_requests(many_places(random, 2000), many_places(random, 2000, last), MANY)
+        assert found.causes == ()
+        first = found.suspects[0]
+        assert first.name == "op5"
+        assert 0.01 < first.p_value < 1
+        assert first.share > 0.8
+        assert first.time_share <= 0.3, "most of it came in the last fifth"
+        assert len(found.suspects) <= 5
+        greatest = [max(each.share, each.tail_share) for each in found.suspects]
+        assert greatest == sorted(greatest, reverse=True)
+        assert min(greatest) >= 0.1
+
+
+def test_requests_that_did_not_become_slower_have_no_suspects():
+    random = np.random.default_rng(21)
+    slower = many_places(random, 2000, in_stretches(1, 300))
+    found = compare_requests(slower, many_places(random, 2000), MANY)
+    assert found.causes == found.suspects == ()
+    once = many_places(random, 2000)
+    assert compare_requests(once, once, MANY).suspects == ()
+
+
+def test_places_below_a_slower_request_are_not_corrected_for_their_number():
+    # as above, 200 operations: over all of them a p-value of one in a thousand would prove nothing
+    places = [Place("s", f"op{number}", "", "") for number in range(201)]
+    for seed in range(3):
+        random = np.random.default_rng(seed)
+        sides = nothing_changed(random, (1500, 1500), 200, 0.5)
+        slow = in_stretches(14, 30)(random, 1500) * 300.0
+        times = [np.column_stack((side.contribution_ns / MS, np.full(1500, 5.0))) for side in sides]
+        times[1][:, 200] += slow
+        found = compare_requests(*map(requests_of, times), places)
+        assert {cause.name for cause in found.causes} <= {"op200"}
+        first = (*found.causes, *found.suspects)[0]
+        assert first.name == "op200"
+        assert first.p_value < 0.05
+
+
+def test_batches_that_grew_explain_no_slowdown(store):
+    # batches from eight on take twice as long in the candidate, and it forms larger ones
+    for run, seed in (("a", 1), ("b", 2)):
+        random = np.random.default_rng(seed)
+        spans = []
+        for number in range(1, 401):
+            size = int(random.integers(4, 10 if run == "a" else 14))
+            work = int((4000 + 200 * size) * random.lognormal(0, 0.1) * (2 if run == "b" and size >= 8 else 1))
+            about = {"host": "h", "hardware": "L4", "run": run}
+            trace = seed * 1000 + number
+            start = trace * 20_000
+            sizes = (("tailsight.batch.size", str(size)), ("batch.items", str(size)))
+            spans += [
+                brute_force.Span(trace, 1, 0, start, work + 100, service="api", attributes=sizes, **about),
+                brute_force.Span(trace, 2, 1, start, work, service="model", stage="compute", attributes=sizes, **about),
+            ]
+        brute_force.insert(store, spans)
+    window = brute_force.window(-100, 100_000_000)
+    found = compare(store, Side(window, Filters(run=("a",))), Side(window, Filters(run=("b",)))).findings
+    assert not [name for name in found.covariates if "batch" in name]
+    assert found.causes[0].service == "model"
+    assert found.causes[0].delta.ms > 2.5
 
 
 def test_intervals_of_the_change_cover_the_truth():

@@ -1,5 +1,6 @@
 """`tailsight compare`: what a side is, what is refused, and how the answer looks."""
 
+import io
 import json
 import re
 
@@ -7,8 +8,14 @@ import numpy as np
 import pytest
 from analysis import brute_force
 from analysis.brute_force import Span
+from rich.console import Console
 
+from tailsight_analysis import Filters, Window
+from tailsight_analysis.compare import Comparison, Requests, Side, SideCount, compare_requests
+from tailsight_analysis.comparison.asked import Asked
+from tailsight_analysis.comparison.calls import Place
 from tailsight_cli import main
+from tailsight_cli.render.compare import render_comparison
 from tailsight_storage import open_store
 
 
@@ -72,6 +79,45 @@ def test_json_has_the_documented_keys(tailsight, data):
         parts = answer["mix"][name]
         total = parts["workload_ms"] + parts["hardware_ms"] + parts["slowdown_ms"]
         assert total == pytest.approx(answer["request"][name]["delta_ms"])
+
+
+def test_too_few_requests_are_answered_with_options_that_it_has(tailsight, data):
+    since, until = brute_force.BASE_NS // 10**9 - 60, brute_force.BASE_NS / 1e9 + 0.05
+    few = f"since={np.datetime64(since, 's')}Z,until={np.datetime64(int(until * 1000), 'ms')}Z"
+    code, _, err = tailsight("--store", data, "--baseline", few, "--candidate", "run=b, c")
+    assert code == 3
+    assert "baseline:" in err
+    assert "more are needed; widen that side's window with since=" in err
+    assert "quantile" not in err
+
+
+def test_what_may_be_chance_is_in_a_table_of_its_own_and_said_as_not_proven():
+    random = np.random.default_rng(1)
+    sides = []
+    for late in (0.0, 60.0):
+        times = np.exp(random.normal(0, 0.3, (600, 3)))
+        times[500:, 1] += late
+        contribution = np.round(times * 1e6)
+        sides.append(
+            Requests(
+                np.arange(600) * 10**7, contribution.sum(axis=1).astype(np.int64), np.ones(600), contribution,
+                np.ones((600, 3)), Asked({}, {}),
+            )
+        )  # fmt: skip
+    places = [Place("api", "handle", "", ""), Place("vision", "queue", "queue", ""), Place("db", "get", "", "")]
+    findings = compare_requests(*sides, places)
+    side = Side(Window(0, 10**10), Filters(run=("a",)))
+    count = SideCount(600, 600, None)
+    screen = Console(width=80, record=True, file=io.StringIO())
+    screen.print(render_comparison(Comparison(side, side, count, count, findings)))
+    text = " ".join(screen.export_text().split())
+    assert re.search(
+        r"Nothing is proven\. Requests took [\d.]+ ms longer for the same work; \d+ % of that is vision queue, in few "
+        r"stretches of time: could be chance \(p = 0\.\d+\)\.",
+        text,
+    )
+    assert "not proven: could be chance" in text
+    assert "slower baseline" not in text
 
 
 def test_a_side_may_be_any_filters_and_may_come_in_parts(tailsight, data):

@@ -12,6 +12,7 @@ from tailsight_analysis import (
     BreakdownRow,
     Excess,
     Filters,
+    Interval,
     OverRepresented,
     StageExcess,
     Tail,
@@ -211,3 +212,16 @@ def test_stage_colours_stand_out_from_both_themes(background: str) -> None:
     for name, code in {**STAGES, **dict(enumerate(OTHERS))}.items():
         ratio = brightness(code) / brightness(background)
         assert max(ratio, 1 / ratio) > 1.9, name
+
+
+def test_bounds_are_said_as_far_as_they_are_known() -> None:
+    assert wording.bounds_help("p99", None) is None
+    assert wording.bounds_help("p99", Interval(1.234, 56.78)) == "With 95 % confidence p99 is 1.23 to 56.8 ms."
+    lacking = wording.bounds_help("p99.9", Interval(41.4, None, 1585))
+    assert lacking == (
+        "With 95 % confidence p99.9 is ≥ 41.4 ms. Not enough data for both bounds: 1,585 requests more are needed."
+    )
+    row = replace(
+        a_row("queue"), intervals=(Interval(None, None),) * 3 + (Interval(2.0, 3.0),) + (Interval(None, None),)
+    )
+    assert list(tables.latencies([row], "stage").data["p99 within (ms)"]) == ["2.00 to 3.00"]  # type: ignore[attr-defined]

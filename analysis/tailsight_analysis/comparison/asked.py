@@ -2,7 +2,8 @@
 
 Only what the caller settled may be: the operation, the model, the input's length. What comes out of the work (its
 output's length, retries, a cache hit) and what state the service was in (the batch that it formed, a queue's depth,
-threads, throttling) may be the slowdown itself, or repeat it, and is never adjusted for. Attributes are told apart by the words in their keys: docs/analysis/compare.md.
+threads, throttling) may be the slowdown itself, or repeat it, and is never adjusted for. Attributes are told apart by
+the words in their keys: docs/analysis/compare.md.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Pure functions. The tests see different things: the mean, of times cut at a high quantile; the rank of a visit among
 those of both sides, which sees what is typical; and how often a request has a time beyond the p95 and the p99 of both
 sides. Their p-values are combined as half-Cauchy numbers (Liu and Xie, JASA 2020; what is above a half counts as one
-half), which needs no independence of them: four times the least where one alone is small, itself where all say the same.
+half), which needs no independence of them: four times the least where one alone is small, itself where all say the
+same.
 """
 
 from __future__ import annotations
@@ -12,10 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 
 from tailsight_analysis.comparison.shift import Shift, block_counts, block_means, halvings, shift
 from tailsight_analysis.requests.accounting import Bools, Floats, Ints
+
+Floats32 = npt.NDArray[np.float32]
 
 TYPICAL = 0.01  # p-value of the ranks above which only long times changed
 WINSOR = 0.995
@@ -41,7 +45,7 @@ class Weighted:
     asked: Floats
 
     def by_time(self) -> Weighted:
-        """The same requests in the order of time."""
+        """Put the requests in the order of time."""
         order = np.argsort(self.start_ns, kind="stable")
         return replace(
             self,
@@ -65,7 +69,7 @@ class Evidence:
 
 
 def evidence(here: Weighted, there: Weighted, x: Floats, y: Floats) -> Evidence:
-    """Test whether the columns of `x` (requests of `here`) and `y` (of `there`) differ; requests are in order of time."""
+    """Test whether the columns of `x` (of `here`) and `y` (`there`) differ; requests are in order of time."""
     counts = (len(x), len(y))
     halved = halvings(*counts)
     blocks = [count << halved for count in block_counts(*counts)]
@@ -160,7 +164,7 @@ class _Explained:
         values -= size * (self._columns @ slopes.astype(np.float32))
         return values[: self._split], values[self._split :]
 
-    def _centred(self, columns: Floats, weight: Floats) -> Floats:
+    def _centred(self, columns: Floats32, weight: Floats) -> Floats32:
         centred = np.empty_like(columns)
         for at in (slice(None, self._split), slice(self._split, None)):
             centred[at] = columns[at] - (weight[at] @ columns[at] / weight[at].sum()).astype(columns.dtype)

@@ -54,7 +54,7 @@ class SlowdownCause:
     `hardware` is "" where the operation ran on several types and changed on all alike; `hardware_types` has them.
     `share` is of the slowdown (of the gain), `tail_share` of that of tail requests. `where` is `all`, or `tail` where
     only its long times changed. `time_share` is the least share of the candidate's time in which most (80 %) of the
-    change came. `calls` are its spans on a request's critical path. Suspects are the same, with shares of all that grew.
+    change came. `calls` are its spans on a request's critical path. Suspects are the same, with shares of all growth.
     """
 
     service: str

@@ -63,7 +63,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What became slower and what faster beyond chance, the greatest change first; and what holds the rest of the growth.
+    """What became slower and what faster beyond chance, the greatest change first; and where other growth is.
 
     `unproven` are places with a relevant part of the growth that chance may explain, whatever hardware they ran on.
     """
@@ -116,11 +116,14 @@ def _compared(here: Weighted, there: Weighted, places: Sequence[Place]) -> _Test
         tested[list(codes)] |= len(codes) > 1 and bool(tested[list(codes)].any())
     at = np.flatnonzero(tested)
     found = evidence(here, there, here.contribution_ns[:, at], there.contribution_ns[:, at])
-    proof = Evidence(
-        *(_spread(values, at, len(table), 1.0) for values in (found.slower, found.faster)),
-        _spread(found.error_ns, at, len(table), np.inf),
-        _spread(found.tail_only, at, len(table), False),
-    )
+    proof = Evidence(np.ones(len(table)), np.ones(len(table)), np.full(len(table), np.inf), np.zeros_like(tested))
+    for into, values in (
+        (proof.slower, found.slower),
+        (proof.faster, found.faster),
+        (proof.error_ns, found.error_ns),
+    ):
+        into[at] = values
+    proof.tail_only[at] = found.tail_only
     numbers: dict[Place, int] = {}
     return _Tested(
         table,
@@ -135,12 +138,6 @@ def _compared(here: Weighted, there: Weighted, places: Sequence[Place]) -> _Test
         tested,
         proof,
     )
-
-
-def _spread(values: Floats, at: Floats, count: int, missing: float | bool) -> Floats:
-    result = np.full(count, missing, dtype=values.dtype)
-    result[at] = values
-    return result
 
 
 def _listed(every: _Tested, by_mix: Floats, tail_least_ns: float, sign: int) -> tuple[list[Change], list[Change]]:
@@ -186,9 +183,9 @@ def _listed(every: _Tested, by_mix: Floats, tail_least_ns: float, sign: int) -> 
 def _corrected(every: _Tested, p_values: Floats, relevant: Bools, held: Floats) -> Floats:
     """Correct p-values for the number of places, in the way that is least strict for each.
 
-    Over all tested places (Benjamini and Hochberg 1995); or below the whole request (Meinshausen, Biometrika 2008): where
-    that is slower, only places that hold a relevant part of it are asked, either all (Bonferroni), or one after the
-    other, the largest part `held` first, as long as chance explains none (Maurer, Hothorn, Lehmacher 1995).
+    Over all tested places (Benjamini and Hochberg 1995); or below the whole request (Meinshausen, Biometrika 2008):
+    where that is slower, only places that hold a relevant part of it are asked, all (Bonferroni) or one by one, the
+    largest part `held` first, as long as chance explains none (Maurer, Hothorn, Lehmacher 1995).
     """
     among = every.tested.copy()
     among[-1] = False

@@ -26,9 +26,9 @@ unless it or the command names another window.
 
 The change of the request's mean, p50 and p99 is split into workload mix (something else was asked), hardware mix (it
 ran elsewhere) and slowdown (the same takes longer); they add up. Causes are the operations that take longer for the
-same work on the same hardware, where chance does not explain it (permutation of blocks of time, corrected for their number).
-Suspects hold a large part of the slowdown, but it could be chance: where to look when nothing is proven. Time between a
-caller and its callee counts for the callee, as stage network.
+same work on the same hardware, where chance does not explain it (permutation of blocks of time, corrected for the
+number of operations). Suspects hold a large part of the slowdown, but it could be chance: where to look first when
+nothing is proven. Time between a caller and its callee counts for the callee, as stage network.
 
 \b
 Examples:

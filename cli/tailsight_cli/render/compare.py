@@ -18,8 +18,8 @@ from tailsight_cli.render.text import (
     significant,
 )
 
-
 FEW_STRETCHES = 0.35  # of the candidate's time, in which most of a change came
+MUCH_MORE = 0.1  # by which a place's share in the tail is above that in the mean, for the tail to be spoken of
 
 
 def render_comparison(result: Comparison) -> RenderableType:
@@ -63,7 +63,7 @@ def verdict(result: Comparison) -> str:
 
 def _suspicion(differences: Mapping[str, Difference], first: SlowdownCause) -> str:
     """Say where most of a slowdown is that chance may explain."""
-    is_tail = first.tail_share > first.share
+    is_tail = first.tail_share > first.share + MUCH_MORE
     whole, share = ("p99", first.tail_share) if is_tail else ("mean", first.share)
     longer = f"{significant(differences[whole].slowdown.ms)} ms longer for the same work"
     who = f"The p99 is {longer}" if is_tail else f"Requests took {longer}"

@@ -9,6 +9,7 @@ from tailsight_dashboard import charts, source, tables, wording
 from tailsight_dashboard.filters import Scope, choice
 from tailsight_dashboard.format import NO_STAGE_HELP, clock, count, duration, length, plain, share
 from tailsight_dashboard.selection import SCALES
+from tailsight_dashboard.wording_basis import missing
 
 RESPONSE_HELP = (
     "Response time runs from when a request should have started (`intended_start`), service time from when it did. A "
@@ -27,7 +28,7 @@ def show() -> None:
         if headline := wording.stages_headline(answer.value):
             st.markdown(f"## {headline}")
     requests_metrics(answer.value.requests)
-    if notes := wording.requests_notes(answer.value):
+    if notes := " ".join([wording.requests_notes(answer.value), *missing(answer.value.data)]).strip():
         st.caption(notes)
     if answer.value.response:
         response(answer.value.response)
@@ -43,7 +44,7 @@ def requests_metrics(requests: LatencySummary | None) -> None:
     with st.container(horizontal=True, key="requests"):
         st.metric("Requests", count(requests.count), border=True)
         st.metric("p50", duration(requests.p50_ms), border=True)
-        st.metric("p99", duration(requests.p99_ms), border=True)
+        st.metric("p99", duration(requests.p99_ms), border=True, help=wording.bounds_help("p99", requests.p99_interval))
         st.metric("p99.9", duration(requests.p999_ms), border=True)
         st.metric("Jitter", duration(requests.jitter_ms), border=True, help="p99 − p50 of the requests")
         st.metric("Errors", share(requests.error_rate), border=True, help="Requests whose status is ERROR")

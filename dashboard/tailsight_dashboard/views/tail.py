@@ -9,6 +9,7 @@ from tailsight_dashboard import charts, links, source, tables, whatif, wording, 
 from tailsight_dashboard.filters import Scope, choice
 from tailsight_dashboard.format import UNACCOUNTED_HELP, clock, count, duration, plain, quantile
 from tailsight_dashboard.selection import QUANTILES
+from tailsight_dashboard.wording_basis import missing
 
 MOST_CAUSES = 4  # that are shown at once
 CAUSES_HELP = (
@@ -40,7 +41,7 @@ def show() -> None:
     with right:
         st.subheader("Mean time a request", anchor=False)
         st.dataframe(tables.excess(tail), hide_index=True, height="content", key="excess")
-        st.caption(wording.tail_method(tail))
+        st.caption(" ".join([wording.tail_method(tail), *missing(tail.data)]))
     causes(scope, tail)
     whatif.show(scope)
     attributes(tail)
@@ -50,7 +51,9 @@ def show() -> None:
 def metrics(tail: Tail) -> None:
     """Show what is compared, in figures."""
     with st.container(horizontal=True, key="tail-metrics"):
-        st.metric(f"{quantile(tail.quantile)} of the requests", duration(tail.threshold_ms), border=True)
+        name = quantile(tail.quantile)
+        bounds = wording.bounds_help(name, tail.threshold_interval)
+        st.metric(f"{name} of the requests", duration(tail.threshold_ms), border=True, help=bounds)
         st.metric("Tail requests", count(tail.tail_requests), border=True)
         st.metric("Mean of the tail", duration(tail.total.tail_ms), border=True)
         st.metric("Typical requests", count(tail.typical_requests), border=True, help="Between p40 and p60")
