@@ -19,11 +19,15 @@ class QuestionError(AnalysisError):
 
 
 class NotEnoughDataError(AnalysisError):
-    """The data cannot decide the question yet. `missing` counts the requests that are still needed, where known."""
+    """The data cannot decide the question yet. `missing` counts the requests that are still needed, where known.
 
-    def __init__(self, message: str, missing: int | None = None) -> None:
+    `quantile` is the one that was asked for, where a lower one would need fewer.
+    """
+
+    def __init__(self, message: str, missing: int | None = None, quantile: float | None = None) -> None:
         super().__init__(message)
         self.missing = missing
+        self.quantile = quantile
 
 
 class NoSpansError(NotEnoughDataError):

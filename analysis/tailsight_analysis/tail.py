@@ -207,6 +207,7 @@ def tail(
             f"{requests} requests in {describe(window, filters)} are too few for a tail above p{quantile * 100:g}: "
             f"{needed - requests} more are needed",
             needed - requests,
+            quantile,
         )
     if stored and (stored.requests < LEAST_REQUESTS or not stored.typical):
         missing = max(1, LEAST_REQUESTS - stored.requests)

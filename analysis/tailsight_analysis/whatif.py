@@ -91,6 +91,7 @@ def whatif(
             f"{requests} requests in {describe(window, filters)} are too few for p{quantile * 100:g}: "
             f"{missing} more are needed",
             missing,
+            quantile,
         )
     cuts, weights, sizes = strata(store, parameters, summary, quantile, stored)
     found = fetch_replayable(store, parameters, cuts, weights, sizes, with_kinds=any(s.on for s in scenarios or ()))

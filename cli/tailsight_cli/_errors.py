@@ -46,7 +46,10 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, CommandError):
         return error.exit_code, str(error)
     if isinstance(error, NotEnoughDataError):
-        return NOT_ENOUGH_DATA, f"{error}; widen the window with --since or --all-time, or lower --quantile"
+        more = "widen the window with --since or --all-time"
+        if error.missing is None:  # nothing is counted that more time would bring
+            return NOT_ENOUGH_DATA, str(error)
+        return NOT_ENOUGH_DATA, f"{error}; {more}{', or lower --quantile' if error.quantile else ''}"
     if isinstance(error, (AnalysisError, InvalidDsnError)):
         return WRONG_USE, str(error)
     if isinstance(error, StorageError):
