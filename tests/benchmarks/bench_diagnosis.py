@@ -154,18 +154,25 @@ def print_confusion(scores: Sequence[Score]) -> None:
             cells = "".join(f"{counts[name] or '·':>{width + 1}}" for name in COLUMNS)
             print(f"{kind:20}{len(members):>6}{right} │{cells}")
     print("\nCompare: what was injected, and what was named first")
-    print(f"{'':20}{'asked':>6}{'stage':>8}{'place':>8} │{'right stage':>13}{'other stage':>13}{'nothing':>10}")
+    print(
+        f"{'':20}{'asked':>6}{'stage':>8}{'place':>8} │{'right stage':>13}{'proven':>8}{'other stage':>13}{'nothing':>10}"
+    )
     for kind in KINDS:
         members = [
             each for each in scores if each.kind == kind and (each.compared_stage, each.false_compare) != (None, None)
         ]
         if members:
-            nothing = sum(not each.compared for each in members)
+            nothing = sum(
+                not each.compared or (each.compared_stage is None and not each.false_compare) for each in members
+            )
+            proven = sum(bool(each.proven_stage) for each in members)
             right = sum(bool(each.compared_stage) for each in members)
             rates = "".join(
                 f"{_ratio(rate(getattr(m, n) for m in members)):>8}" for n in ("compared_stage", "compared_place")
             )
-            print(f"{kind:20}{len(members):>6}{rates} │{right:>13}{len(members) - right - nothing:>13}{nothing:>10}")
+            print(
+                f"{kind:20}{len(members):>6}{rates} │{right:>13}{proven:>8}{len(members) - right - nothing:>13}{nothing:>10}"
+            )
 
 
 def _ratio(counted: tuple[int, int]) -> str:
@@ -183,6 +190,7 @@ def print_rates(scores: Sequence[Score]) -> dict[str, tuple[int, int]]:
         "false": _sum(false_tail, false_compare, false_period),
         "stage, tail": tail_stage, "stage, compare": compared_stage,
         "place, compare": rate(s.compared_place for s in scores),
+        "stage, compare, proven": rate(s.proven_stage for s in scores),
         "false, tail": false_tail, "false, compare": false_compare, "false, period": false_period,
     }  # fmt: skip
     print("\nRates")
@@ -192,7 +200,7 @@ def print_rates(scores: Sequence[Score]) -> dict[str, tuple[int, int]]:
             if name in TARGETS
             else ""
         )
-        print(f"  {name:16} {shown(*counted)}{target}")
+        print(f"  {name:22} {shown(*counted)}{target}")
     return rates
 
 

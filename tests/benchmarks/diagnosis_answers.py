@@ -54,10 +54,14 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was named, first things first. `error` says why there is nothing; `is_asked` is false where no function answers."""
+    """What was named, first things first. `error` says why there is nothing; `is_asked` is false where no function answers.
+
+    `suspects` are where the time went without any proof that it is not chance: they name a place, and claim nothing.
+    """
 
     stages: tuple[str, ...] = ()
     causes: tuple[Cause, ...] = ()
+    suspects: tuple[Cause, ...] = ()
     is_asked: bool = True
     error: str = ""
     plain: dict[str, Any] = field(default_factory=dict)
@@ -86,13 +90,16 @@ def ask_compare(store: Store, window: Window, baseline: Filters, candidate: Filt
         plain = compare(store, side(window, baseline), side(window, candidate)).to_json()
     except AnalysisError as error:
         return Answer(error=f"{type(error).__name__}: {error}")
-    causes = tuple(
-        Cause(each["stage"], (), each["service"], each["name"], each["hardware"] or "", _number(each["p_value"]))
-        for each in plain["causes"]
-        if each["delta_ms"] > 0
-    )
-    causes = tuple(filter(_is_significant, causes))
-    return Answer(tuple(each.stage for each in causes), causes, plain=plain)
+
+    def slower(key: str) -> tuple[Cause, ...]:
+        return tuple(
+            Cause(each["stage"], (), each["service"], each["name"], each["hardware"] or "", _number(each["p_value"]))
+            for each in plain.get(key, ())
+            if each["delta_ms"] > 0
+        )
+
+    causes, suspects = tuple(filter(_is_significant, slower("causes"))), slower("suspects")
+    return Answer(tuple(each.stage for each in (*causes, *suspects)), causes, suspects, plain=plain)
 
 
 def ask_periods(store: Store, window: Window, filters: Filters) -> Answer:

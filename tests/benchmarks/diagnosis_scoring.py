@@ -39,6 +39,7 @@ class Score:
     false_period: bool | None = None
     compared_stage: bool | None = None
     compared_place: bool | None = None
+    proven_stage: bool | None = None
     named_stage: str = ""
     named_condition: str = ""
     family: str = ""
@@ -68,7 +69,10 @@ def score(case: Case, tail: Answer, compared: Answer, periods: Answer) -> Score:
         "named_stage": tail.stages[0] if tail.stages else "",
         "named_condition": "; ".join(str(each) for cause in tail.causes[:FIRST] for each in cause.conditions),
         "family": FAMILIES.get(first.key, "attribute") if first else "none",
-        "compared": "; ".join(f"{each.service}/{each.stage}" for each in compared.causes[:FIRST]),
+        "compared": "; ".join(
+            [f"{each.service}/{each.stage}" for each in compared.causes[:FIRST]]
+            or [f"not proven: {each.service}/{each.stage}" for each in compared.suspects[:1]]
+        ),
         "truth": "; ".join(described(truth) for truth in case.truths),
         "errors": errors,
     }
@@ -85,7 +89,8 @@ def score(case: Case, tail: Answer, compared: Answer, periods: Answer) -> Score:
         stage=told["named_stage"] in {truth.stage for truth in case.truths},
         condition=all(finds(truth, tail, periods) for truth in findable) if findable else None,
         compared_stage=bool(compared.stages) and compared.stages[0] in {t.stage for t in case.truths} if asks_compare else None,
-        compared_place=names_place(compared.causes[:1], case.truths) if asks_compare else None,
+        compared_place=names_place((*compared.causes, *compared.suspects)[:1], case.truths) if asks_compare else None,
+        proven_stage=bool(compared.causes) and compared.causes[0].stage in {t.stage for t in case.truths} if asks_compare else None,
     )  # fmt: skip
 
 
