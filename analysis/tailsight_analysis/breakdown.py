@@ -108,7 +108,7 @@ def breakdown(store: Store, window: Window, filters: Filters = NO_FILTERS, by: S
         fields["intervals"] = request_intervals(store, parameters, scale, requests["quantiles_ns"], stored)
         summary = LatencySummary(**fields)
         shares = _shares(ledger_of(fetch_sample(store, parameters, dimensions, Cuts(stored, at_most=SHARES_FROM))))
-        response = response_times(store, parameters)
+        response = response_times(store, parameters, scale)
     rows = [
         BreakdownRow(
             group=dict(zip(dimensions, group, strict=True)),

@@ -13,6 +13,7 @@ from tailsight_analysis.comparison.result import Comparison, Difference, Finding
 from tailsight_analysis.comparison.shift import BLOCKS
 from tailsight_analysis.comparison.sides import Fetched, Side, fetch_side, same_places
 from tailsight_analysis.comparison.slower import LEAST_OF_WHOLE, Change, changes
+from tailsight_analysis.quality import data_quality
 from tailsight_analysis.requests.accounting import Bools, Floats, Ints
 from tailsight_analysis.scope import NS_PER_MS
 from tailsight_analysis.statistics.paired import weighted_quantile
@@ -59,7 +60,9 @@ def compare(store: Store, baseline: Side, candidate: Side, said: Callable[[str],
     say("Reading what was asked")
     first, second, places = same_places(store, here, there)
     say("Comparing")
-    return Comparison(baseline, candidate, _count(here), _count(there), compare_requests(first, second, places))
+    return Comparison(
+        baseline, candidate, _count(store, here), _count(store, there), compare_requests(first, second, places)
+    )
 
 
 def compare_requests(baseline: Requests, candidate: Requests, places: Sequence[Place]) -> Findings:
@@ -81,13 +84,12 @@ def compare_requests(baseline: Requests, candidate: Requests, places: Sequence[P
     )
 
 
-def _count(side: Fetched) -> SideCount:
-    looked_at = len(side.sample.entry)
-    if not side.weighted:
-        return SideCount(side.requests, looked_at, None)
-    return SideCount(
-        round(side.sample.tail.weight * side.requests / max(1, side.sample.tail.requests)), looked_at, side.requests
-    )
+def _count(store: Store, side: Fetched) -> SideCount:
+    looked_at, requests = len(side.sample.entry), side.requests
+    if side.weighted:
+        requests = round(side.sample.tail.weight * side.requests / max(1, side.sample.tail.requests))
+    data = data_quality(store, side.bound, stored=side.requests, estimated=requests)
+    return SideCount(requests, looked_at, side.requests if side.weighted else None, data)
 
 
 # --- the request: how much of the difference is mix ------------------------------------------------------------------

@@ -94,12 +94,13 @@ def request_intervals(
     quantiles_ns: Sequence[float],
     stored: int,
     levels: Sequence[float] = LEVELS,
+    timed: int = 0,
 ) -> tuple[Interval, ...]:
-    """Intervals in ms of the requests' quantiles, in the order of `levels`.
+    """Intervals in ms of the requests' quantiles, in the order of `levels`; of other times than durations by `timed`.
 
     `parameters` are those of sql/requests.sql, `stored` is how many requests it finds.
     """
-    row = store.ask(query("request_cells"), **parameters, **scale.parameters)[0]
+    row = store.ask(query("request_cells"), **parameters, **scale.parameters, timed=timed)[0]
     return _intervals(row, scale, quantiles_ns, stored, levels)
 
 

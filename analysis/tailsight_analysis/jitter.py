@@ -14,7 +14,7 @@ from tailsight_analysis.reading import request_parameters
 from tailsight_analysis.scope import NO_FILTERS, NS_PER_MS, Filters, Window, describe, iso
 from tailsight_analysis.statistics import modes, periodicity
 from tailsight_analysis.statistics.dispersion import Bounded, Dispersion, dispersion
-from tailsight_analysis.statistics.intervals import Cells
+from tailsight_analysis.statistics.intervals import Cells, Interval, quantile_intervals
 from tailsight_analysis.statistics.modes import Modes, find_modes
 from tailsight_analysis.statistics.periodicity import Period, find_period
 from tailsight_analysis.statistics.shape import Histogram, histogram, slow_by_phase
@@ -74,6 +74,8 @@ class JitterRow:
     spike: Spike | None
     scanned: tuple[float, float] | None
     histogram: Histogram | None = None
+    p50_interval: Interval | None = None
+    p99_interval: Interval | None = None
 
     @property
     def p_of_order(self) -> float | None:
@@ -89,6 +91,8 @@ class JitterRow:
             **({} if self.stored is None else {"stored": self.stored}),
             "p50_ms": spread.p50 / NS_PER_MS,
             "p99_ms": spread.p99 / NS_PER_MS,
+            "p50_interval_ms": _bounds_ms(self.p50_interval),
+            "p99_interval_ms": _bounds_ms(self.p99_interval),
             "jitter_ms": spread.above_median.value / NS_PER_MS,
             "jitter_interval_ms": _interval(spread.above_median, NS_PER_MS),
             "iqr_ms": spread.middle_half.value / NS_PER_MS,
@@ -204,11 +208,13 @@ def _row(
 ) -> JitterRow:
     """Everything but modes and periods."""
     stored = int(cells.count.sum())
+    spread = dispersion(cells)
+    p50_interval, p99_interval = quantile_intervals(cells, (0.5, 0.99), (spread.p50, spread.p99))
     return JitterRow(
         group=group,
         count=round(float(cells.weight.sum())),
         stored=stored if weighted else None,
-        spread=dispersion(cells),
+        spread=spread,
         # of requests that were sampled, those between two that are stored are not known
         interarrival=None if weighted else interarrival(events),
         deadlines=deadlines(events, deadline_ms, sampled=weighted),
@@ -216,7 +222,15 @@ def _row(
         modes=None,
         spike=None,
         scanned=None,
+        p50_interval=p50_interval,
+        p99_interval=p99_interval,
     )
+
+
+def _bounds_ms(bounds: Interval | None) -> list[float | None] | None:
+    if bounds is None:
+        return None
+    return [end if end is None else end / NS_PER_MS for end in (bounds.low, bounds.high)]
 
 
 def _scanned(

@@ -9,9 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tailsight_analysis.confidence import Scale, request_intervals
 from tailsight_analysis.latency import LatencySummary, latency_fields
 from tailsight_analysis.queries import query
 from tailsight_storage import Store
+
+_TIMED = {"response": 1, "service": 2}  # in sql/request_cells.sql
+_NAMES = ("p50", "p90", "p95", "p99", "p999")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +44,38 @@ class ResponseTimes:
             "ignored": self.ignored,
             "service_ms": _quantiles(self.service),
             "response_ms": _quantiles(self.response),
+            "service_intervals_ms": _intervals(self.service),
+            "response_intervals_ms": _intervals(self.response),
         }
 
 
-def response_times(store: Store, parameters: dict[str, Any]) -> ResponseTimes | None:
-    """Time the requests of `parameters` (those of sql/requests.sql); None where none says anything about its start."""
+def response_times(store: Store, parameters: dict[str, Any], scale: Scale) -> ResponseTimes | None:
+    """Time the requests of `parameters` (those of sql/requests.sql); None where none says anything about its start.
+
+    Quantiles have bounds, counted by `scale`.
+    """
     if not parameters["intended"]:
         return None
     weighted = bool(parameters["weighted"])
     found: dict[str, LatencySummary] = {}
     for row in store.ask(query("response"), **parameters):
         fields = latency_fields(row, "stored")
-        found[str(row["counted"])] = LatencySummary(**fields if weighted else {**fields, "stored": None})
+        counted = str(row["counted"])
+        if counted in _TIMED:
+            fields["intervals"] = request_intervals(
+                store, parameters, scale, row["quantiles_ns"], int(row["stored"]), timed=_TIMED[counted]
+            )
+        found[counted] = LatencySummary(**fields if weighted else {**fields, "stored": None})
     if not found:
         return None
     ignored = found["ignored"].count if "ignored" in found else 0
     return ResponseTimes(found.get("response"), found.get("service"), ignored)
+
+
+def _intervals(times: LatencySummary | None) -> dict[str, list[float | None]] | None:
+    if times is None or times.intervals is None:
+        return None
+    return {name: [each.low, each.high] for name, each in zip(_NAMES, times.intervals, strict=True)}
 
 
 def _quantiles(times: LatencySummary | None) -> dict[str, float] | None:

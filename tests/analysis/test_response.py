@@ -51,13 +51,39 @@ def test_what_cannot_be_is_left_out_and_counted(store):
 
 
 def test_the_json_keys(store):
+    def bounds(low: float) -> dict[str, list[float | None]]:
+        none = {name: [None, None] for name in ("p50", "p90", "p95")}
+        return {**none, "p99": [pytest.approx(low), None], "p999": [pytest.approx(low), None]}
+
     brute_force.insert(store, [Span(1, 1, 0, 20, 100, intended=0), Span(2, 1, 0, 20, 100)])
     assert breakdown(store, window(0, 30)).to_json()["response"] == {
         "count": 1,
         "ignored": 0,
         "service_ms": pytest.approx(dict.fromkeys(("p50", "p90", "p95", "p99", "p999", "max"), 0.1)),
         "response_ms": pytest.approx(dict.fromkeys(("p50", "p90", "p95", "p99", "p999", "max"), 0.12)),
+        # one request says nothing, but that p99 and p99.9 are hardly below it
+        "service_intervals_ms": bounds(0.1),
+        "response_intervals_ms": bounds(0.12),
     }
+
+
+def test_response_times_have_bounds_of_their_own(store):
+    random = np.random.default_rng(3)
+    delays, times = random.integers(0, 5_000, 600), random.integers(100, 300, 600)
+    spans = [
+        Span(n, 1, 0, 20_000 + 10 * n, int(took), intended=20_000 + 10 * n - int(delay))
+        for n, (delay, took) in enumerate(zip(delays, times, strict=True), 1)
+    ]
+    brute_force.insert(store, [*spans, *(Span(n, 1, 0, 20_000 + n, 9_000_000) for n in range(1001, 1200))])
+    answer = breakdown(store, window(0, 30_000)).response.to_json()
+    for name, values in (("service", times), ("response", times + delays)):
+        ordered = np.sort(values) / 1000
+        low, high = answer[f"{name}_intervals_ms"]["p50"]
+        assert low <= answer[f"{name}_ms"]["p50"] <= high
+        # the ranks of a binomial with n = 600, and not far from them: blocks of time may widen them
+        assert ordered[240] <= low <= ordered[279]
+        assert ordered[320] <= high <= ordered[360]
+        assert answer[f"{name}_intervals_ms"]["p999"][1] is None
 
 
 def test_where_no_request_says_when_it_should_have_started_there_is_no_response_time(store):
@@ -73,6 +99,7 @@ def test_only_nonsense_is_counted_without_figures(store):
     brute_force.insert(store, [Span(1, 1, 0, 20, 100, intended="soon")])
     assert breakdown(store, window(0, 30)).to_json()["response"] == {
         "count": 0, "ignored": 1, "service_ms": None, "response_ms": None,
+        "service_intervals_ms": None, "response_intervals_ms": None,
     }  # fmt: skip
 
 

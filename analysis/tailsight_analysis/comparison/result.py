@@ -8,6 +8,7 @@ from typing import Any
 
 from tailsight_analysis.comparison.mix import NotComparable
 from tailsight_analysis.comparison.sides import Side
+from tailsight_analysis.quality import DataQuality
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +126,13 @@ class SideCount:
     requests: int
     looked_at: int
     stored: int | None
+    data: DataQuality | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         kept = {} if self.stored is None else {"stored": self.stored}
-        return {"requests": self.requests, **kept, "sampled_requests": self.looked_at}
+        data = self.data.to_json() if self.data else None
+        return {"requests": self.requests, **kept, "sampled_requests": self.looked_at, "data": data}
 
 
 @dataclass(frozen=True, slots=True)

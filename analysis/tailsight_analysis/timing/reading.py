@@ -98,7 +98,7 @@ def fetch_jitter(
     asked = {**scope_parameters(window, filters), "by": ["stage", "hardware"], **scale}
     counted = store.ask(query("span_cells_weighted" if weighted else "span_cells"), **asked)
     span_cells = {(str(row["by_stage"]), str(row["by_hardware"])): _counted(row) for row in counted}
-    request_row = store.ask(query("request_cells"), **parameters, **scale)[0]
+    request_row = store.ask(query("request_cells"), **parameters, **scale, timed=0)[0]
     request_cells = _counted(request_row) if len(request_row["codes"]) else None
     return Found(in_order, spans, requests, span_cells, request_cells, 2.0**-_CELL_BITS)
 

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from tailsight_analysis.compare import Comparison, Difference, Part, Side, SideCount, SlowdownCause
+from tailsight_cli.render.quality import data_notes
 from tailsight_cli.render.text import (
     bar,
     new_table,
@@ -161,6 +162,7 @@ def _notes(result: Comparison) -> list[str]:
             notes.append(f"Estimates: {requests_text(count.stored)} of the {name} stand for {count.requests:,}.")
         if count.looked_at < (count.stored or count.requests):
             notes.append(f"Figures come from {count.looked_at:,} of the {name}'s requests.")
+        notes += [f"{name.capitalize()}: {note}" for note in data_notes(count.data)]
     if result.candidate_count.looked_at and found.effective < 0.1 * result.candidate_count.looked_at:
         notes.append(
             f"The mixes differ much: the slowdown rests on what {significant(found.effective)} requests would tell."
