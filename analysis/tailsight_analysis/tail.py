@@ -259,6 +259,7 @@ def tail(
     facts = facts.with_numbers(*fetch_load(store, parameters, count, requests_known.start_ns, typical_ns))
     middle_ns = requests_known.start_ns + requests_known.duration_ns // 2
     facts = facts.with_numbers(*device_numbers(said.rows, middle_ns, fetch_samples(store, window)))
+    data = data_quality(store, parameters, stored=count, estimated=requests)
     return Tail(
         window=window,
         filters=filters,
@@ -268,8 +269,8 @@ def tail(
         tail_requests=round(summary["tail_requests"]),
         typical_requests=round(summary["typical_requests"]),
         total=total,
-        threshold_interval=_threshold_interval(store, parameters, ledger, threshold_ns, quantile, count),
-        data=data_quality(store, parameters, stored=count, estimated=requests),
+        threshold_interval=_threshold_interval(store, parameters, ledger, threshold_ns, quantile, data),
+        data=data,
         stages=stages,
         unaccounted=unaccounted,
         attributes=attributes[:limit],
@@ -286,11 +287,12 @@ def tail(
 
 
 def _threshold_interval(
-    store: Store, parameters: dict[str, Any], ledger: Ledger, threshold_ns: int, quantile: float, stored: int
+    store: Store, parameters: dict[str, Any], ledger: Ledger, threshold_ns: int, quantile: float, data: DataQuality
 ) -> Interval:
     """Bound the quantile where the tail begins: docs/analysis/confidence.md."""
-    scale = Scale.of(stored, 1, int(ledger.start_ns.min()), int(ledger.start_ns.max()))
-    (found,) = request_intervals(store, parameters, scale, [threshold_ns], stored, [quantile])
+    # by the spans, for they are what has to be read
+    scale = Scale.of(data.spans or data.stored, 1, int(ledger.start_ns.min()), int(ledger.start_ns.max()))
+    (found,) = request_intervals(store, parameters, scale, [threshold_ns], data.stored, [quantile])
     return found
 
 
