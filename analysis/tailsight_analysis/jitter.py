@@ -77,11 +77,6 @@ class JitterRow:
     p50_interval: Interval | None = None
     p99_interval: Interval | None = None
 
-    @property
-    def p_of_order(self) -> float | None:
-        """Corrected p-value of the spike, where there is one."""
-        return self.spike.period.p_value if self.spike else None
-
     def to_json(self) -> dict[str, Any]:
         """Plain data with stable keys; see docs/analysis/jitter.md."""
         spread = self.spread

@@ -14,6 +14,7 @@ from tailsight_analysis.senders import DROPPED_AS_BATCHES, REJECTED, SENDER_FILT
 from tailsight_storage import Store
 
 _LATE_PART = 64  # see sql/late_spans.sql
+_MOSTLY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,10 @@ class DataQuality:
         return self.stored / self.estimated if self.estimated else 1.0
 
     @property
-    def lost_spans(self) -> int:
-        """Spans that somebody told of and that are not in the store."""
-        return self.dropped_spans + self.missing_spans + self.rejected_spans
+    def late_share(self) -> float:
+        """Share of the spans that came late; 0 where most did: somebody imported these, and nothing of them is late."""
+        share = self.late_spans / self.spans if self.late_spans and self.spans else 0.0
+        return share if share <= _MOSTLY else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with stable keys."""

@@ -101,11 +101,6 @@ class Station:
     notes: tuple[str, ...]
 
     @property
-    def batched(self) -> bool:
-        """Whether one service is for several items."""
-        return self.batch_mean > 1.01
-
-    @property
     def reproduced(self) -> bool | None:
         """Whether the replay with the workers that there are waits as long as was measured; None without a replay."""
         if self.one_more.replayed is None:

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from tailsight_analysis import DataQuality
 from tailsight_dashboard.format import count, share
 
-MOSTLY = 0.5  # where more than this share came late, somebody imported the data: nothing about it is late
-
 
 def basis(requests: int, stored: int, sampled: int, *, weighted: bool) -> Iterator[str]:
     """Say how many requests an answer rests on, where these are not simply all."""
@@ -31,8 +29,8 @@ def missing(data: DataQuality | None) -> list[str]:
         )
         if number
     ]
-    if data.late_spans and data.spans and data.late_spans <= MOSTLY * data.spans:
-        parts.append(f"{count(data.late_spans)} ({share(data.late_spans / data.spans)}) more than a minute late")
+    if data.late_spans and data.late_share:
+        parts.append(f"{count(data.late_spans)} ({share(data.late_share)}) more than a minute late")
     return [f"Spans of this time: {', '.join(parts)}."] if parts else []
 
 

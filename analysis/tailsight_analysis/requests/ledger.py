@@ -43,17 +43,6 @@ class Ledger:
     def __len__(self) -> int:
         return len(self.duration_ns)
 
-    def mean_ns(self, chosen: Bools) -> Floats:
-        """Mean contribution of each group to the chosen requests, in nanoseconds; zeros where none is chosen."""
-        weight = self.weight[chosen]
-        total: Floats = weight @ self.contribution_ns[chosen]
-        return total / max(float(weight.sum()), 1e-300)
-
-    def mean_duration_ns(self, chosen: Bools) -> float:
-        """Mean duration of the chosen requests, in nanoseconds; 0 where none is chosen."""
-        weight = self.weight[chosen]
-        return float(weight @ self.duration_ns[chosen]) / max(float(weight.sum()), 1e-300)
-
 
 def fetch_ledger(
     store: Store, parameters: dict[str, Any], by: Sequence[str] = ("stage",), cuts: Cuts | None = None

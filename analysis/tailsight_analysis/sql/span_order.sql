@@ -2,7 +2,7 @@
 -- gives both one id), then the earlier, then the longer. It holds, to be read back in requests.sql: the start in bits 190
 -- to 253, the duration (inverted) from 126, the error at 125, the weight (a positive double, so 63 bits) from 62, and the delay.
 bitOr(bitOr(
-    bitShiftLeft(toUInt256(multiIf(s.kind IN ('CLIENT', 'PRODUCER'), 0, s.kind IN ('SERVER', 'CONSUMER'), 2, 1)), 254),
+    bitShiftLeft(toUInt256({{half}}), 254),
     bitShiftLeft(toUInt256(toUInt64(toUnixTimestamp64Nano(s.start_time))), 190)), bitOr(bitOr(
     bitShiftLeft(toUInt256(bitNot(s.duration_ns)), 126),
     bitShiftLeft(toUInt256(s.status = 'ERROR'), 125)),

@@ -4,10 +4,8 @@ SELECT
     reinterpretAsUInt64(s.parent_span_id) AS parent,
     toUnixTimestamp64Nano(s.start_time) AS start_ns,
     s.duration_ns AS duration_ns,
-    toUInt8(multiIf(s.kind IN ('CLIENT', 'PRODUCER'), 0, s.kind IN ('SERVER', 'CONSUMER'), 2, 1)) AS half,
-    toUInt8(s.kind != 'CONSUMER' AND NOT arrayExists(
-        (id, attributes) -> id = s.parent_span_id AND lower(attributes['opentracing.ref_type']) = 'follows_from',
-        s.`links.span_id`, s.`links.attributes`)) AS blocks,
+    toUInt8({{half}}) AS half,
+    {{blocks}} AS blocks,
     s.stage AS stage,
     s.host AS host,
     s.status = 'ERROR' AS failed

@@ -5,8 +5,6 @@ from __future__ import annotations
 from tailsight_analysis import DataQuality
 from tailsight_cli.render.text import percent
 
-_MOSTLY = 0.5  # where more than this share came late, somebody imported the data: nothing about it is late
-
 
 def data_notes(data: DataQuality | None) -> list[str]:
     """One line, or none: dropped, missing, rejected and late spans. `tailsight store senders` tells more."""
@@ -21,8 +19,8 @@ def data_notes(data: DataQuality | None) -> list[str]:
         )
         if count
     ]
-    if data.late_spans and data.spans and data.late_spans <= _MOSTLY * data.spans:
-        parts.append(f"{data.late_spans:,} ({percent(data.late_spans / data.spans)}) more than a minute late")
+    if data.late_share:
+        parts.append(f"{data.late_spans:,} ({percent(data.late_share)}) more than a minute late")
     if not parts:
         return []
     hint = " See `tailsight store senders`." if data.dropped_spans or data.missing_spans else ""
