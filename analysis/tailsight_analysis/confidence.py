@@ -23,6 +23,7 @@ ALL_BLOCKS_UP_TO = (
     2_000_000  # spans: of more, every second block of time is counted, of four times as many every fourth
 )
 BLOCKS = 64
+BLOCKS_A_BUCKET = 16  # where time itself is divided, so that each bucket's bounds see what comes in bursts
 MANY_GROUPS = 64
 _MANTISSA_BITS = 52
 
@@ -52,6 +53,18 @@ class Scale:
             block_ns=(last_ns - first_ns) // blocks + 1,
         )
 
+    @classmethod
+    def in_buckets(cls, spans: int, buckets: int, first_ns: int, bucket_ns: int) -> Scale:
+        """Choose one for buckets of time from `first_ns`, each of BLOCKS_A_BUCKET blocks: its length is a multiple."""
+        bits = None if spans <= EXACT_UP_TO else 7 if spans <= ALL_BLOCKS_UP_TO else 5
+        return cls(
+            cell_shift=0 if bits is None else _MANTISSA_BITS - bits,
+            blocks=buckets * BLOCKS_A_BUCKET,
+            stride=1,
+            first_ns=first_ns,
+            block_ns=bucket_ns // BLOCKS_A_BUCKET,
+        )
+
     @property
     def accuracy(self) -> float:
         """How far an interval's ends may lie off, as a share of them; 0 where they are exact."""
@@ -76,13 +89,9 @@ def span_intervals(
 
     `rows` are those of sql/breakdown.sql (or its weighted counterpart) by group, `parameters` its own and `weighted`.
     """
-    by = parameters["by"]
-    asked = {name: value for name, value in parameters.items() if name != "weighted"}
-    question = query("span_cells_weighted" if parameters["weighted"] else "span_cells")
-    found = store.ask(question, **asked, **scale.parameters)
-    cells = {tuple(str(row[f"by_{name}"]) for name in by): row for row in found}
+    cells = span_cells(store, parameters, scale)
     return {
-        group: _intervals(cells.get(group), scale, row["quantiles_ns"], int(row.get("stored", row.get("spans"))))
+        group: intervals_ms(cells.get(group), scale, row["quantiles_ns"], int(row.get("stored", row.get("spans"))))
         for group, row in rows.items()
     }
 
@@ -100,18 +109,31 @@ def request_intervals(
 
     `parameters` are those of sql/requests.sql, `stored` is how many requests it finds.
     """
-    row = store.ask(query("request_cells"), **parameters, **scale.parameters, timed=timed)[0]
-    return _intervals(row, scale, quantiles_ns, stored, levels)
+    return intervals_ms(request_cells(store, parameters, scale, timed), scale, quantiles_ns, stored, levels)
 
 
-def _intervals(
-    row: Mapping[str, Any] | None,
+def span_cells(store: Store, parameters: Mapping[str, Any], scale: Scale) -> dict[tuple[str, ...], Cells]:
+    """Count the spans' durations in cells, by group. `parameters` are as for `span_intervals`."""
+    asked = {name: value for name, value in parameters.items() if name != "weighted"}
+    question = query("span_cells_weighted" if parameters["weighted"] else "span_cells")
+    found = store.ask(question, **asked, **scale.parameters)
+    return {tuple(str(row[f"by_{name}"]) for name in parameters["by"]): _cells(row, scale) for row in found}
+
+
+def request_cells(store: Store, parameters: Mapping[str, Any], scale: Scale, timed: int = 0) -> Cells:
+    """Count the requests' durations, or other times by `timed`. `parameters` are those of sql/requests.sql."""
+    return _cells(store.ask(query("request_cells"), **parameters, **scale.parameters, timed=timed)[0], scale)
+
+
+def intervals_ms(
+    cells: Cells | None,
     scale: Scale,
     quantiles_ns: Sequence[float],
     stored: int,
     levels: Sequence[float] = LEVELS,
 ) -> tuple[Interval, ...]:
-    cells = _cells(row or {}, scale)
+    """Intervals in ms of the quantiles of `stored` durations, which `cells` count; None: none is in a block counted."""
+    cells = _cells({}, scale) if cells is None else cells
     counted = int(cells.count.sum())
     # a group that is seen in the left out blocks only has no cells
     part = 1.0 if scale.stride == 1 or not counted else counted / stored

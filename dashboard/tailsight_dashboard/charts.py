@@ -14,9 +14,18 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tailsight_analysis import BreakdownRow, Tail, Timeline, TimelinePoint
+from tailsight_analysis import BreakdownRow, Interval, Tail, Timeline, TimelinePoint
 from tailsight_dashboard.colours import NEUTRAL, TYPICAL, colour, in_order, symbol
-from tailsight_dashboard.format import UNACCOUNTED, chart_text, count, duration, group_name, share, signed_duration
+from tailsight_dashboard.format import (
+    UNACCOUNTED,
+    chart_text,
+    count,
+    duration,
+    group_name,
+    share,
+    signed_duration,
+    within,
+)
 
 MOST_GROUPS = 15
 MOST_LINES = 10
@@ -45,8 +54,8 @@ def latency_over_time(timeline: Timeline, *, log: bool) -> go.Figure:
         style = {"color": _BEHIND, "width": 9} if is_requests else {"color": colour(name), "width": 2}
         marker = {"size": 6, "symbol": "circle" if is_requests else symbol(name)}
 
-        for row, (label, field) in enumerate((("p99", "p99_ms"), ("p50", "p50_ms")), start=1):
-            times, values, texts = _with_gaps(points, timeline.bucket_ns, field, f"{chart_text(name)} {label}")
+        for row, label in enumerate(("p99", "p50"), start=1):
+            times, values, texts = _with_gaps(points, timeline.bucket_ns, label, chart_text(name))
             figure.add_scatter(
                 x=times,
                 y=values,
@@ -204,9 +213,9 @@ def _waterfall(
 
 
 def _with_gaps(
-    points: Sequence[TimelinePoint], bucket_ns: int, field: str, title: str
+    points: Sequence[TimelinePoint], bucket_ns: int, quantile: str, title: str
 ) -> tuple[list[datetime], list[float | None], list[str]]:
-    """Points in order of time, with an empty one wherever buckets are missing."""
+    """Points in order of time, with an empty one wherever buckets are missing. Texts say the quantile's bounds."""
     times: list[datetime] = []
     values: list[float | None] = []
     texts: list[str] = []
@@ -217,10 +226,15 @@ def _with_gaps(
             values.append(None)
             texts.append("")
         before_ns = point.time_ns
-        value: float = getattr(point, field)
+        value: float = getattr(point, f"{quantile}_ms")
+        interval: Interval = getattr(point, f"{quantile}_interval")
+        bounds = f" [{within(interval.low, interval.high)} ms]" if interval.low is not None else ""
         times.append(_moment(point.time_ns))
         values.append(value)
-        texts.append(f"{title}: {duration(value)}<br>{_moment(point.time_ns):%H:%M:%S} UTC, {count(point.count)} spans")
+        texts.append(
+            f"{title} {quantile}: {duration(value)}{bounds}<br>"
+            f"{_moment(point.time_ns):%H:%M:%S} UTC, {count(point.count)} spans"
+        )
     return times, values, texts
 
 

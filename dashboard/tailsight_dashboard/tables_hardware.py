@@ -9,7 +9,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from tailsight_analysis import Estimate, Hardware, Pareto, Ratio, Variance
-from tailsight_dashboard.format import UNACCOUNTED, count, milliseconds, share
+from tailsight_dashboard.format import UNACCOUNTED, count, milliseconds, share, within
 from tailsight_dashboard.tables import styled
 from tailsight_dashboard.tables_jitter import UNKNOWN, or_unknown
 from tailsight_dashboard.wording_hardware import shown_uses, times, title
@@ -33,6 +33,7 @@ def types(result: Hardware) -> Styler:
             "Count": [each.count for _, each in lines],
             "Raw p50 (ms)": [each.raw_p50_ms for _, each in lines],
             "Raw p99 (ms)": [each.raw_p99_ms for _, each in lines],
+            "p99 within (ms)": [within(each.raw_p99_interval.low, each.raw_p99_interval.high) for _, each in lines],
             "Raw mean (ms)": [each.raw_mean_ms for _, each in lines],
             "Raw": [each.raw_ratio for _, each in lines],
             "Like with like": [each.mean_ratio.value if each else None for each in ours],

@@ -27,10 +27,8 @@ _tokens = itertools.count()
 
 def each_its_own(values: np.ndarray, weight: np.ndarray | None = None) -> Cells:
     """Values in the order of time, at an even pace."""
-    ones = np.ones(len(values))
-    weight = ones if weight is None else weight
     block = np.arange(len(values)) * BLOCKS // max(1, len(values))
-    return Cells(values, 0 * ones, block, ones.astype(np.int64), weight, weight**2)
+    return Cells.of_values(values, block, np.ones(len(values)) if weight is None else weight)
 
 
 # --- which values are the bounds ------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from analysis.brute_force import BASE_NS, Span, window
 
 from tailsight_analysis import Filters, NoSpansError, QuestionError, hardware
 from tailsight_analysis.requests.covariates import binned, highest_by, inherited
+from tailsight_analysis.statistics.intervals import ranks
 from tailsight_storage import Store
 
 WIDE = window(0, 400_000_000)
@@ -60,6 +61,12 @@ def test_the_same_work_is_compared_and_the_raw_numbers_stand_beside(store):
     assert found.raw_ratio > 2.4
     assert (found.count, found.hosts) == (len(ms["L4"]), 3)
     assert (found.raw_p50_ms, found.raw_p99_ms) == pytest.approx(np.quantile(ms["L4"], [0.5, 0.99]))
+    # of independent ones, the ranks are as if there were no order in time, or a little wider
+    for level, interval in ((0.5, found.raw_p50_interval), (0.99, found.raw_p99_interval)):
+        low, high = (np.sort(ms["L4"])[rank - 1] for rank in ranks(len(ms["L4"]), level))
+        assert interval.low <= low < high <= interval.high
+        assert interval.high - interval.low < 2 * (high - low)
+    assert found.to_json()["raw"]["p99_interval_ms"] == [found.raw_p99_interval.low, found.raw_p99_interval.high]
     ours = found.standardised
     assert ours.mean_ratio.low <= 1.8 <= ours.mean_ratio.high
     assert ours.mean_ratio.value == pytest.approx(1.8, rel=0.05)

@@ -10,6 +10,7 @@ import pytest
 
 from tailsight_analysis import (
     BreakdownRow,
+    DataQuality,
     Excess,
     Filters,
     Interval,
@@ -109,11 +110,24 @@ def test_long_names_break_instead_of_being_cut() -> None:
     assert text.replace("<br>", "").count("x") == 70
 
 
+def a_point(second: int) -> TimelinePoint:
+    return TimelinePoint(
+        second * 1_000_000_000, "queue", 5, 1.0, 2.0, 0.0, Interval(0.9, 1.1), Interval(1.9, None, 363)
+    )
+
+
+def a_timeline(points: tuple[TimelinePoint, ...]) -> Timeline:
+    return Timeline(WINDOW, 1_000_000_000, points, (), 0.0, DataQuality(0, 0, 0, 0, 0))
+
+
 def test_timeline_breaks_where_buckets_are_missing() -> None:
-    points = tuple(TimelinePoint(second * 1_000_000_000, "queue", 5, 1.0, 2.0, 0.0) for second in (1, 2, 7))
-    figure = charts.latency_over_time(Timeline(WINDOW, 1_000_000_000, points, ()), log=False)
+    points = tuple(a_point(second) for second in (1, 2, 7))
+    figure = charts.latency_over_time(a_timeline(points), log=False)
     line = next(trace for trace in figure.data if trace.name == "queue")
     assert list(line.y) == [2.0, 2.0, None, 2.0]
+    assert line.hovertext[0].startswith("queue p99: 2.00 ms [≥ 1.90 ms]<br>")
+    p50 = [trace.hovertext[0] for trace in figure.data if trace.hovertext][1]
+    assert p50.startswith("queue p50: 1.00 ms [0.900 to 1.10 ms]<br>")
 
 
 def test_tables_keep_numbers_and_show_texts() -> None:

@@ -18,6 +18,7 @@ from tailsight_analysis import (
     HardwareType,
     HardwareUse,
     HardwareVariance,
+    Interval,
     Jitter,
     JitterRow,
     Pareto,
@@ -173,7 +174,7 @@ def a_type(name: str, ratio: Ratio | None, raw: float | None = 1.1, p_value: flo
     ours = None
     if ratio:
         ours = Standardised(2.0, 2.0, 3.0, 1.0, 1.0, 1.5, ratio, None, None, p_value)
-    return HardwareType(name, 2, 400, 400, 2.0, 2.0, 3.0, raw, 0.9, ours)
+    return HardwareType(name, 2, 400, 400, 2.0, 2.0, 3.0, Interval(1.9, 2.1), Interval(2.8, None, 7), raw, 0.9, ours)
 
 
 def a_hardware(*comparisons: HardwareComparison, uses: tuple[HardwareUse, ...] = ()) -> Hardware:

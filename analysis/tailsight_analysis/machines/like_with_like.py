@@ -14,6 +14,7 @@ import numpy as np
 from tailsight_analysis.machines.result import Covariate, HardwareComparison, HardwareType, Standardised
 from tailsight_analysis.requests.accounting import Bools, Floats, Ints
 from tailsight_analysis.requests.covariates import binned
+from tailsight_analysis.statistics.intervals import Cells, quantile_intervals
 from tailsight_analysis.statistics.paired import weighted_quantile
 from tailsight_analysis.statistics.significance import benjamini_hochberg
 from tailsight_analysis.statistics.standardise import (
@@ -30,6 +31,7 @@ MOST_LENGTH_BINS = 16
 _SPANS_A_CELL = 25
 _LEAST_GAP = 0.05  # between raw and standardised ratio, relative, for a reason to be looked for
 _LEAST_PART = 0.4  # of that gap that the reason must close
+_LEVELS = (0.5, 0.99)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +204,10 @@ def _type(
     values, weight = work.value_ms[chosen], work.weight[chosen]
     base_mean = _mean(work.value_ms[of_base], work.weight[of_base])
     mean = _mean(values, weight)
-    p50, p99 = weighted_quantile(values, weight, (0.5, 0.99)).tolist()
+    p50, p99 = weighted_quantile(values, weight, _LEVELS).tolist()
+    p50_interval, p99_interval = quantile_intervals(
+        Cells.of_values(values, work.block[chosen], weight), _LEVELS, (p50, p99)
+    )
     return HardwareType(
         hardware=name,
         hosts=len(np.unique(work.host[chosen])),
@@ -211,6 +216,8 @@ def _type(
         raw_mean_ms=mean,
         raw_p50_ms=p50,
         raw_p99_ms=p99,
+        raw_p50_interval=p50_interval,
+        raw_p99_interval=p99_interval,
         raw_ratio=mean / base_mean if base_mean > 0 and not is_base else None,
         comparable_share=share,
         standardised=standardised,

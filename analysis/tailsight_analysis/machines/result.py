@@ -7,6 +7,7 @@ from typing import Any
 
 from tailsight_analysis.quality import DataQuality
 from tailsight_analysis.scope import Filters, Window
+from tailsight_analysis.statistics.intervals import Interval
 from tailsight_analysis.statistics.standardise import Ratio
 
 
@@ -73,7 +74,7 @@ class Standardised:
 class HardwareType:
     """One type's figures, raw and like with like. `count` is an estimate where only a part was looked at, as `sampled`.
 
-    `raw_ratio` is of the means. `comparable_share` is the share of this type's and the reference's work that lies in
+    The raw p50's and p99's intervals are 95 %, in ms. `raw_ratio` is of the means. `comparable_share` is the share of this type's and the reference's work that lies in
     strata that both have; `standardised` is None of the reference itself, and where too little is comparable.
     """
 
@@ -84,9 +85,16 @@ class HardwareType:
     raw_mean_ms: float
     raw_p50_ms: float
     raw_p99_ms: float
+    raw_p50_interval: Interval
+    raw_p99_interval: Interval
     raw_ratio: float | None
     comparable_share: float
     standardised: Standardised | None
+
+    @property
+    def missing(self) -> dict[str, int]:
+        """How many more pieces of work it takes until a quantile has both bounds, 0 where it has."""
+        return {"p50": self.raw_p50_interval.missing, "p99": self.raw_p99_interval.missing}
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -99,6 +107,9 @@ class HardwareType:
                 "mean_ms": self.raw_mean_ms,
                 "p50_ms": self.raw_p50_ms,
                 "p99_ms": self.raw_p99_ms,
+                "p50_interval_ms": [self.raw_p50_interval.low, self.raw_p50_interval.high],
+                "p99_interval_ms": [self.raw_p99_interval.low, self.raw_p99_interval.high],
+                "missing": {name: more for name, more in self.missing.items() if more},
                 "mean_ratio": self.raw_ratio,
             },
             "comparable_share": self.comparable_share,

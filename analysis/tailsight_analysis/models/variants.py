@@ -136,10 +136,8 @@ def _rated(variant: Variant, latency: str) -> Rated | None:
 def _latencies(ledger: Ledger, chosen: Bools, block: Ints) -> tuple[Estimate, Estimate]:
     """p50 and p99 in ms, with their intervals."""
     values, weight = ledger.duration_ns[chosen] / NS_PER_MS, ledger.weight[chosen]
-    ones = np.ones(len(values))
-    cells = Cells(values, 0 * ones, block[chosen], ones.astype(np.int64), weight, weight**2)
     points = weighted_quantile(values, weight, (0.5, 0.99)).tolist()
-    bounds = quantile_intervals(cells, (0.5, 0.99), points)
+    bounds = quantile_intervals(Cells.of_values(values, block[chosen], weight), (0.5, 0.99), points)
     p50, p99 = (Estimate(point, each.low, each.high) for point, each in zip(points, bounds, strict=True))
     return p50, p99
 

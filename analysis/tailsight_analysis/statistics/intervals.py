@@ -44,6 +44,24 @@ class Cells:
     weight: Floats
     weight2: Floats
 
+    @classmethod
+    def of_values(cls, values: Floats, block: Ints, weight: Floats) -> Cells:
+        """Give each value a cell of its own."""
+        ones = np.ones(len(values), dtype=np.int64)
+        return cls(values, np.zeros(len(values)), block, ones, weight, weight**2)
+
+    def within(self, first_block: int, blocks: int) -> Cells:
+        """Keep those of so many blocks in a row."""
+        kept = (self.block >= first_block) & (self.block < first_block + blocks)
+        return Cells(
+            self.value[kept],
+            self.width[kept],
+            self.block[kept],
+            self.count[kept],
+            self.weight[kept],
+            self.weight2[kept],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:

@@ -8,7 +8,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from tailsight_analysis import Breakdown, Interval, LatencySummary, ResponseTimes
+from tailsight_analysis import Breakdown, LatencySummary, ResponseTimes
 from tailsight_cli.render.quality import data_notes
 from tailsight_cli.render.text import (
     GAP,
@@ -20,6 +20,7 @@ from tailsight_cli.render.text import (
     requests_text,
     significant,
     title_line,
+    within,
 )
 
 NO_STAGE = "(no stage)"
@@ -129,17 +130,6 @@ class _BreakdownTable:
         if all(latency.intervals is None for latency in latencies):
             return {}
         return {_WITHIN: [within(latency.p99_interval) for latency in latencies]}
-
-
-def within(interval: Interval | None) -> str:
-    """Write an interval: `38.0–44.9`, `≥ 38.0` where it has no upper bound, a dash where it has none at all."""
-    if interval is None or (interval.low is None and interval.high is None):
-        return NO_VALUE
-    if interval.high is None:
-        return f"≥ {significant(interval.low or 0.0)}"
-    if interval.low is None:
-        return f"≤ {significant(interval.high)}"
-    return f"{significant(interval.low)}–{significant(interval.high)}"
 
 
 def _response(times: ResponseTimes) -> list[RenderableType]:

@@ -19,6 +19,7 @@ from tailsight_cli.render.text import (
     requests_text,
     significant,
     title_line,
+    within,
 )
 
 SIGNIFICANCE = 0.05
@@ -26,7 +27,8 @@ WAITING = ("queue", "network")
 MOST_SENTENCES = 3
 LEAST_COMPARABLE = 0.5
 _RATIO = "like with like"
-_DROPPED = ("count", "p50 ms", "at p99", "p99 ms", "comparable")
+_WITHIN = "p99 within"
+_DROPPED = ("count", _WITHIN, "p50 ms", "at p99", "p99 ms", "comparable")
 _DIFFERENT = 0.05  # between raw and standardised ratio, relative, from which on both are said
 
 
@@ -108,6 +110,7 @@ def _figures(comparison: HardwareComparison, each: HardwareType) -> dict[str, st
         "count": f"{each.count:,}",
         "p50 ms": significant(each.raw_p50_ms),
         "p99 ms": significant(each.raw_p99_ms),
+        _WITHIN: within(each.raw_p99_interval),
         "raw": NO_VALUE if each.raw_ratio is None else f"{_times(each.raw_ratio)}×",
         _RATIO: NO_VALUE,
         "at p99": NO_VALUE,

@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tailsight_analysis import Window
+from tailsight_analysis import Interval, Window
 
 NO_VALUE = "–"
 PIPED_WIDTH = 160  # of output that goes to a file or another program
@@ -39,6 +39,17 @@ def significant(value: float) -> str:
         return "<0.0001" if value > 0 else "0"
     decimals = min(4, max(0, 2 - math.floor(math.log10(abs(rounded)))))
     return f"{value:,.{decimals}f}"
+
+
+def within(interval: Interval | None) -> str:
+    """Write an interval: `38.0–44.9`, `≥ 38.0` where it has no upper bound, a dash where it has none at all."""
+    if interval is None or (interval.low is None and interval.high is None):
+        return NO_VALUE
+    if interval.high is None:
+        return f"≥ {significant(interval.low or 0.0)}"
+    if interval.low is None:
+        return f"≤ {significant(interval.high)}"
+    return f"{significant(interval.low)}–{significant(interval.high)}"
 
 
 def percent(share: float) -> str:
