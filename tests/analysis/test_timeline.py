@@ -6,13 +6,12 @@ import json
 
 import numpy as np
 import pytest
+from analysis import brute_force
+from analysis.brute_force import BASE_NS, TICK_NS, Span
 from scipy.signal import lfilter
 from scipy.stats import norm
 
-import tailsight_analysis.confidence as confidence
-from analysis import brute_force
-from analysis.brute_force import BASE_NS, TICK_NS, Span
-from tailsight_analysis import QuestionError, Window, timeline
+from tailsight_analysis import QuestionError, Window, confidence, timeline
 from tailsight_analysis.statistics.intervals import Cells, quantile_intervals
 
 BUCKETS, LENGTH, BLOCKS = 4, 160, 16  # ticks a bucket, blocks a bucket
