@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +26,7 @@ with atheris.instrument_imports(include=["tailsight_collector", "json"]):
 
 from testkit.mutations import metrics_document, metrics_seed, traces_document, traces_seed
 
+MEMORY_MB = 2048  # that decoding may take
 # The first byte of an input chooses; the rest is the body.
 TARGETS = ((TRACES, PROTOBUF), (METRICS, PROTOBUF), (TRACES, JSON), (METRICS, JSON))
 
@@ -64,7 +66,10 @@ def main() -> None:
         )
         for number, seed in enumerate(seeds):
             Path(corpus, f"seed-{number}").write_bytes(bytes((number,)) + seed)
-        flags = options.inputs or [f"-max_total_time={options.seconds}", "-max_len=16384", "-timeout=10", corpus]
+        # libFuzzer goes by the peak that Linux tells, which a process inherits from the one that started it
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        limits = ["-max_len=16384", "-timeout=10", f"-rss_limit_mb={peak_mb + MEMORY_MB}"]
+        flags = options.inputs or [f"-max_total_time={options.seconds}", *limits, corpus]
         atheris.Setup([sys.argv[0], *flags], one_input)
         atheris.Fuzz()
 
