@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -16,6 +17,8 @@ from tailsight_analysis.comparison.slower import LEAST_OF_WHOLE, Change, changes
 from tailsight_analysis.quality import data_quality
 from tailsight_analysis.requests.accounting import Bools, Floats, Ints
 from tailsight_analysis.scope import NS_PER_MS
+from tailsight_analysis.statistics.blocks import interval
+from tailsight_analysis.statistics.intervals import Cells, Interval, quantile_intervals
 from tailsight_analysis.statistics.paired import weighted_quantile
 from tailsight_storage import Store
 
@@ -105,23 +108,55 @@ def _differences(both: Comparable, baseline: Requests, candidate: Requests) -> d
         here = [each[:, row] / NS_PER_MS for each in drawn[0]]
         there = [each[:, row] / NS_PER_MS for each in drawn[1]]
         # the first row of each is the figure itself, the others are its draws; what is left out counts to the mix
+        delta, slowdown = _part(there[0] - here[0]), _part(there[2] - here[2])
+        if name in QUANTILES:
+            ends = [_quantile_ends(both, baseline, candidate, QUANTILES[name], step) for step in (0, 2)]
+            delta, slowdown = (_apart(*each) for each in ends)
+        nothing = Part(0.0, 0.0, 0.0)
         result[name] = Difference(
             baseline_ms=float(here[0][0]),
             candidate_ms=float(there[0][0]),
-            delta=_part(there[0] - here[0]),
-            workload=_part(there[0] - there[1] + here[1] - here[0])
-            if not both.is_only_mix
-            else _part(there[0] - here[0]),
+            delta=delta,
+            workload=delta if both.is_only_mix else _part(there[0] - there[1] + here[1] - here[0]),
             hardware=_part(there[1] - there[2] + here[2] - here[1]),
-            slowdown=_part(there[2] - here[2] if not both.is_only_mix else np.zeros_like(here[0])),
+            slowdown=nothing if both.is_only_mix else slowdown,
         )
     return result
 
 
 def _part(values: Floats) -> Part:
-    """Take the figure (first) with the 2.5 % and 97.5 % points of its draws."""
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return Part(float(values[0]), float(low), float(high))
+    """Take the figure (first) with the interval of its draws."""
+    low, high = interval(float(values[0]), values[1:])
+    return Part(float(values[0]), low, high)
+
+
+def _quantile_ends(
+    both: Comparable, baseline: Requests, candidate: Requests, level: float, step: int
+) -> tuple[tuple[float, Interval], tuple[float, Interval]]:
+    """Give a quantile of both sides in a step, in nanoseconds, with its own interval: docs/analysis/confidence.md."""
+    here, there = (
+        _quantile_of(taken, _blocks(side)[taken.chosen], level)
+        for taken, side in ((both.baseline[step], baseline), (both.candidate[step], candidate))
+    )
+    return here, there
+
+
+def _quantile_of(step: Step, block: Ints, level: float) -> tuple[float, Interval]:
+    counted = step.weight > 0
+    cells = Cells.of_values(step.duration_ns[counted], block[counted], step.weight[counted])
+    value = weighted_quantile(cells.value, cells.weight / cells.weight.min(), [level])[0]
+    return float(value), quantile_intervals(cells, (level,), (float(value),))[0]
+
+
+def _apart(here: tuple[float, Interval], there: tuple[float, Interval]) -> Part:
+    """Take the difference of two figures, with an interval from those of both (MOVER: Zou and Donner 2008)."""
+    (before, bounds), (after, others) = here, there
+    low = high = None
+    if others.low is not None and bounds.high is not None:
+        low = (after - before - math.hypot(after - others.low, bounds.high - before)) / NS_PER_MS
+    if others.high is not None and bounds.low is not None:
+        high = (after - before + math.hypot(others.high - after, before - bounds.low)) / NS_PER_MS
+    return Part((after - before) / NS_PER_MS, low, high)
 
 
 def _drawn_steps(steps: Sequence[Step], side: Requests, seed: int) -> list[Floats]:
@@ -140,8 +175,7 @@ def _drawn(step: Step, side: Requests, seed: int) -> Floats:
     Blocks are drawn with replacement (Künsch 1989), the same ones for all steps of a side, so that what steps have in
     common is no part of their difference.
     """
-    edges = np.quantile(side.start_ns, np.linspace(0, 1, DRAWN_BLOCKS + 1)[1:-1])
-    block = np.searchsorted(edges, side.start_ns[step.chosen], side="right")
+    block = _blocks(side)[step.chosen]
     drawn = np.random.default_rng(seed).multinomial(DRAWN_BLOCKS, np.full(DRAWN_BLOCKS, 1 / DRAWN_BLOCKS), DRAWS)
     times: Floats = drawn.astype(np.float64)
     order = np.argsort(step.duration_ns, kind="stable")
@@ -156,6 +190,12 @@ def _drawn(step: Step, side: Requests, seed: int) -> Floats:
         result[0, at] = weighted_quantile(value, weight / least, [level])[0]
         result[1:, at] = _drawn_quantile(value, weight, block, times, level, masses)
     return result
+
+
+def _blocks(side: Requests) -> Ints:
+    """Block of time of each request, with about as many in each."""
+    edges = np.quantile(side.start_ns, np.linspace(0, 1, DRAWN_BLOCKS + 1)[1:-1])
+    return np.searchsorted(edges, side.start_ns, side="right").astype(np.int64)
 
 
 def _drawn_quantile(value: Floats, weight: Floats, block: Ints, times: Floats, level: float, masses: Floats) -> Floats:

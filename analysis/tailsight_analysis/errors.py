@@ -21,13 +21,17 @@ class QuestionError(AnalysisError):
 class NotEnoughDataError(AnalysisError):
     """The data cannot decide the question yet. `missing` counts the requests that are still needed, where known.
 
-    `quantile` is the one that was asked for, where a lower one would need fewer.
+    `quantile` is the one that was asked for, where a lower one would need fewer. `choose` names the parameter of the
+    question that should have another value, where that would help; each face has its own words for it.
     """
 
-    def __init__(self, message: str, missing: int | None = None, quantile: float | None = None) -> None:
+    def __init__(
+        self, message: str, missing: int | None = None, quantile: float | None = None, choose: str | None = None
+    ) -> None:
         super().__init__(message)
         self.missing = missing
         self.quantile = quantile
+        self.choose = choose
 
 
 class NoSpansError(NotEnoughDataError):

@@ -68,13 +68,13 @@ def hardware(
     keys = (*BATCH_KEYS, *((input_key,) if input_key else INPUT_KEYS))
     numbers = fetch_numbers(store, parameters, cuts, sample, sample.trace_ids, keys)
     if input_key and input_key not in numbers:
-        raise QuestionError(f"--input {input_key}: no span in {describe(window, filters)} has a number under this key")
+        raise QuestionError(f"input length {input_key!r}: no span in {describe(window, filters)} has such a number")
     spans = _accounted(sample, numbers, input_key)
     names = spans.hardware_names
     if reference and reference not in names:
         known = ", ".join(sorted(name for name in names if name)) or "none"
         raise QuestionError(
-            f"reference {reference!r}: no span in {describe(window, filters)} ran on it; there is: {known}"
+            f"reference {reference!r}: no span in {describe(window, filters)} ran on it; there are: {known}"
         )
     scale = stored / len(sample.entry)
     first_ns = int(sample.spans.start_ns[sample.entry].min())

@@ -63,15 +63,12 @@ def pareto(
     keys = (key, *BATCH_KEYS) if prices else (key,)
     numbers = fetch_numbers(store, parameters, cuts, ledger.sample, ledger.trace_ids, keys)
     if key not in numbers:
-        raise NotEnoughDataError(
-            f"no request in {describe(window, filters)} carries a number under {key}: name another key with --quality"
-        )
+        where = describe(window, filters)
+        raise NotEnoughDataError(f"no request in {where} carries a number under {key}", choose="quality")
     variants = variants_of_requests(ledger, len(dimensions))
     unnamed = variants.of_request == NO_TRAIT
     if unnamed.all():
-        raise NotEnoughDataError(
-            f"no request in {describe(window, filters)} names a {dimensions[0]}: choose other variants with --by"
-        )
+        raise NotEnoughDataError(f"no request in {describe(window, filters)} names a {dimensions[0]}", choose="by")
     rating = mean_by_trace(ledger, numbers[key])
     cost = _costs(ledger, numbers, prices, grouped) if prices else None
     lower = bool(_LOWER_IS_BETTER.search(key)) if lower_is_better is None else lower_is_better
@@ -108,9 +105,7 @@ def _quality_key(
     rows = store.ask(query("quality_keys"), **parameters | cuts.parameters(), pattern=_QUALITY)
     found = tuple(str(row["key"]) for row in rows)
     if not found:
-        raise NotEnoughDataError(
-            f"no request in {where} carries a quality: name the attribute that has it with --quality"
-        )
+        raise NotEnoughDataError(f"no request in {where} carries a quality", choose="quality")
     return next((key for key in KNOWN_KEYS if key in found), found[0]), found
 
 

@@ -179,7 +179,7 @@ def queueing(
 
     `workers` is how many serve a queue, where that is not what most ran at once; `serving` is the stage that serves,
     where that is not the one that follows the queue. Raises NoSpansError without queue spans, NotEnoughDataError
-    where no queue has LEAST_VISITS items.
+    where no queue has LEAST_VISITS items, or nothing is of the serving stage.
     """
     if workers is not None and workers < 1:
         raise QuestionError(f"{workers} workers serve nobody: use 1 or more")
@@ -194,6 +194,12 @@ def queueing(
     extent = fetch_extent(store, window, filters)
     if not any(stage == QUEUE for stage, _ in extent.groups):
         raise NoSpansError(f"no spans of the stage queue in {describe(window, filters)}")
+    stages = sorted({stage for stage, _ in extent.groups} - {QUEUE, ""})
+    if serving and serving not in stages:
+        known = f"there are: {', '.join(stages)}" if stages else "nor of another that could serve"
+        raise NotEnoughDataError(
+            f"no spans of the stage {serving!r} in {describe(window, filters)}; {known}", choose="serving"
+        )
     looked_at = window if extent.spans <= MAX_SPANS else latest_part(store, window, filters, MAX_SPANS)
     question = query("queue_spans_weighted" if weighted else "queue_spans")
     rows = store.columns(question, **scope_parameters(looked_at, filters))
@@ -230,7 +236,7 @@ def _station(
     notes = []
     workers = given
     if given is None and sampled:
-        notes.append("requests were sampled, so how many ran at once is not known: say --workers")
+        notes.append("requests were sampled, so how many workers ran at once is not known")
     elif given is None:
         workers = most_at_once(*_busy(spans, serving, done))
     one_more, arrival_scv = OneMore(None, None, None, None), None
@@ -322,9 +328,9 @@ def _waits_json(waits: Waits | None) -> dict[str, Any] | None:
         "mean_ms": waits.mean / NS_PER_MS,
         "p99_ms": waits.p99 / NS_PER_MS,
         "mean_interval_ms": _ms(waits.mean_interval),
-        "p99_interval_ms": _ms(waits.p99_interval),
+        "p99_interval_ms": waits.p99_interval and _ms((waits.p99_interval.low, waits.p99_interval.high)),
     }
 
 
-def _ms(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else [bound / NS_PER_MS for bound in interval]
+def _ms(interval: tuple[float | None, float | None] | None) -> list[float | None] | None:
+    return None if interval is None else [None if end is None else end / NS_PER_MS for end in interval]

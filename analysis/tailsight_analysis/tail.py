@@ -204,16 +204,16 @@ def tail(
     requests, needed = round(summary["estimated"] if stored else summary["requests"]), requests_needed(quantile)
     if requests < needed:
         raise NotEnoughDataError(
-            f"{requests} requests in {describe(window, filters)} are too few for a tail above p{quantile * 100:g}: "
-            f"{needed - requests} more are needed",
+            f"{requests:,} requests in {describe(window, filters)} are too few for a tail above p{quantile * 100:g}: "
+            f"{needed - requests:,} more are needed",
             needed - requests,
             quantile,
         )
     if stored and (stored.requests < LEAST_REQUESTS or not stored.typical):
         missing = max(1, LEAST_REQUESTS - stored.requests)
         raise NotEnoughDataError(
-            f"{stored.requests} stored requests in {describe(window, filters)} are too few to compare, though they "
-            f"stand for {requests}: {missing} more are needed",
+            f"{stored.requests:,} stored requests in {describe(window, filters)} are too few to compare, though they "
+            f"stand for {requests:,}: {missing:,} more are needed",
             missing,
         )
     threshold_ns, typical_from_ns, typical_to_ns = (int(cut) for cut in summary["cuts_ns"])
@@ -251,7 +251,13 @@ def tail(
     ).among(said.known)
     in_tail, in_typical, weight = requests_known.in_tail, requests_known.in_typical, requests_known.weight
     attributes, tested = over_represented(
-        said.rows, in_tail, in_typical, weight, _picked(weight[in_tail]), _picked(weight[in_typical])
+        said.rows,
+        in_tail,
+        in_typical,
+        weight,
+        requests_known.start_ns,
+        _picked(weight[in_tail]),
+        _picked(weight[in_typical]),
     )
     facts = facts_of(said.rows, len(weight))
     typical_ns = round(total.typical_ms * NS_PER_MS)

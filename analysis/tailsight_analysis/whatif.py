@@ -14,7 +14,7 @@ from tailsight_analysis.errors import NoSpansError, NotEnoughDataError, Question
 from tailsight_analysis.latency import LEAST_BEYOND
 from tailsight_analysis.quality import DataQuality, data_quality
 from tailsight_analysis.reading import request_parameters
-from tailsight_analysis.replaying.outcomes import Outcome, outcomes
+from tailsight_analysis.replaying.outcomes import Outcome, outcomes, quantile_interval
 from tailsight_analysis.replaying.replayable import Replayable, fetch_replayable, strata
 from tailsight_analysis.replaying.scenarios import Scenario, default_scenarios
 from tailsight_analysis.scope import NO_FILTERS, NS_PER_MS, Filters, Window, describe
@@ -88,13 +88,15 @@ def whatif(
     if requests < requests_needed(quantile):
         missing = requests_needed(quantile) - requests
         raise NotEnoughDataError(
-            f"{requests} requests in {describe(window, filters)} are too few for p{quantile * 100:g}: "
-            f"{missing} more are needed",
+            f"{requests:,} requests in {describe(window, filters)} are too few for p{quantile * 100:g}: "
+            f"{missing:,} more are needed",
             missing,
             quantile,
         )
     cuts, weights, sizes = strata(store, parameters, summary, quantile, stored)
-    found = fetch_replayable(store, parameters, cuts, weights, sizes, with_kinds=any(s.on for s in scenarios or ()))
+    found = fetch_replayable(
+        store, parameters, cuts, weights, sizes, with_kinds=any(s.on is not None for s in scenarios or ())
+    )
     if scenarios is None:
         scenarios = default_scenarios(found.busiest(MAX_STAGES))
     _check(found, scenarios, describe(window, filters))
@@ -102,7 +104,11 @@ def whatif(
     beyond = found.population.weight[found.recorded_ns >= int(summary["cuts_ns"][0])]
     several = float(beyond.sum()) ** 2 / max(float(beyond @ beyond), 1e-300)  # Kish's effective number
     missing = math.ceil(round((LEAST_BEYOND - several) / (1 - quantile), 6)) if several < LEAST_BEYOND else 0
-    found_outcomes = outcomes(found, scenarios, quantile, recorded_ms, has_bounds=not missing)
+    has_bounds = not missing
+    # where slow requests come together, bounds of the quantile itself, if not of its change, take more
+    sure = quantile_interval(found.population, found.recorded_ns, quantile, float(summary["cuts_ns"][0]))
+    missing = max(missing, sure.missing)
+    found_outcomes = outcomes(found, scenarios, quantile, recorded_ms, has_bounds=has_bounds)
     return WhatIf(
         window=window,
         filters=filters,

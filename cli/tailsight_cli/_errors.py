@@ -20,6 +20,13 @@ UNREADABLE = 4
 DEFECT = 70
 INTERRUPTED = 130
 TRACEBACK_ENV = "TAILSIGHT_TRACEBACK"
+_LONGEST_WORD = 300  # characters: longer than paths are
+# what to do about a question that a parameter of it spoils: the parameter's name, and the option that has it
+WAYS_OUT = {
+    "quality": "name the attribute that has it with --quality",
+    "by": "choose other variants with --by",
+    "serving": "name the one that follows the queue with --serving",
+}
 
 
 class CommandError(Exception):
@@ -46,6 +53,8 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, CommandError):
         return error.exit_code, str(error)
     if isinstance(error, NotEnoughDataError):
+        if error.choose:
+            return NOT_ENOUGH_DATA, f"{error}; {WAYS_OUT[error.choose]}"
         more = "widen the window with --since or --all-time"
         if error.missing is None:  # nothing is counted that more time would bring
             return NOT_ENOUGH_DATA, str(error)
@@ -69,5 +78,14 @@ def wants_traceback() -> bool:
 
 
 def one_line(text: str) -> str:
-    """Put a message on one line."""
-    return " ".join(text.split())
+    """Put a message on one line, and make what others named in it harmless: no control characters, no endless word."""
+    return " ".join(without_controls(_shortened(word)) for word in text.split())
+
+
+def without_controls(text: str) -> str:
+    """Put � where a terminal would obey a character rather than show it."""
+    return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def _shortened(word: str) -> str:
+    return word if len(word) <= _LONGEST_WORD else f"{word[:_LONGEST_WORD]}…"

@@ -1,13 +1,13 @@
-"""`tailsight`: run a command, and end with its exit code and, where something went wrong, one line on stderr."""
+"""`tailsight`: run a command, and end with its exit code and, where something went wrong, one line on stderr.
+
+What takes long to import is imported inside, where Ctrl-C is caught already.
+"""
 
 from __future__ import annotations
 
-import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 from tailsight_cli._errors import (
@@ -29,7 +29,11 @@ PROGRAM = "tailsight"
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the console script."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    try:
+        code = run(sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:  # while the interpreter was still importing what `run` needs
+        code = INTERRUPTED
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -38,6 +42,8 @@ def run(arguments: Sequence[str]) -> int:
         import click
     except ModuleNotFoundError as error:
         return _fail(WRONG_USE, str(missing_extra("…", "gate", error.name)))
+    import logging
+
     # its warnings would be a second line beside ours
     logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
     for chatty in ("clickhouse_connect", "urllib3"):
@@ -67,6 +73,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def program() -> click.Group:
     """Build the `tailsight` command group."""
+    from importlib import metadata
+
     import click
 
     from tailsight_cli.commands import LazyGroup
@@ -92,6 +100,8 @@ def _fail(code: int, message: str) -> int:
 
 def _reader_left() -> int:
     """Whoever read our output (`head`) has gone: end as a process that SIGPIPE ended, without Python's complaint."""
+    import signal
+
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 128 + signal.SIGPIPE
 

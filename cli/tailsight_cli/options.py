@@ -115,7 +115,10 @@ def parse_time(text: str, now_ns: int, option: str) -> int:
     text = text.strip()
     if text == "now":
         return now_ns
+    too_old = click.UsageError(f"{option} {text!r} is before 1970: no span is that old")
     if (ago_s := parse_length_s(text)) is not None:
+        if ago_s * 1_000_000_000 > now_ns:
+            raise too_old
         return now_ns - round(ago_s * 1_000_000_000)
     try:
         moment = datetime.fromisoformat(text)
@@ -127,7 +130,7 @@ def parse_time(text: str, now_ns: int, option: str) -> int:
     since_epoch = moment - datetime(1970, 1, 1, tzinfo=UTC)
     time_ns = ((since_epoch.days * 86400 + since_epoch.seconds) * 1_000_000 + since_epoch.microseconds) * 1000
     if time_ns < 0:
-        raise click.UsageError(f"{option} {text!r} is before 1970: no span is that old")
+        raise too_old
     return time_ns
 
 

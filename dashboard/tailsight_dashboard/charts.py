@@ -114,22 +114,23 @@ def quantiles(rows: Sequence[BreakdownRow], dimension: str, *, log: bool) -> go.
     return _sized(figure, 110 + ROW_PX * _lines(names), top=34)
 
 
-def self_shares(rows: Sequence[BreakdownRow], dimension: str) -> go.Figure:
-    """Draw a bar for each group: its own time as a share of the requests' durations, the greatest on top."""
+def path_shares(rows: Sequence[BreakdownRow], dimension: str) -> go.Figure:
+    """Draw a bar for each group: its share of the requests' critical paths, the greatest on top."""
     shown = list(reversed(rows[:MOST_GROUPS]))
     names = [chart_text(group_name(dimension, row.group[dimension])) for row in shown]
-    values = [(row.self_share or 0.0) * 100 for row in shown]
+    values = [(row.path_share or 0.0) * 100 for row in shown]
     figure = go.Figure(
         go.Bar(
             x=values,
             y=names,
             orientation="h",
             marker={"color": [colour(row.group[dimension]) for row in shown]},
-            text=[share(row.self_share) for row in shown],
+            text=[share(row.path_share) for row in shown],
             textposition="outside",
             cliponaxis=False,
             hovertext=[
-                f"{name}: {share(row.self_share)} of the requests' time" for name, row in zip(names, shown, strict=True)
+                f"{name}: {share(row.path_share)} of the requests' critical paths"
+                for name, row in zip(names, shown, strict=True)
             ],
             hoverinfo="text",
         )

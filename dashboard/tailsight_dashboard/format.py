@@ -7,7 +7,9 @@ import re
 from datetime import UTC, datetime
 
 NO_STAGE = "(no stage)"
-NO_STAGE_HELP = f"{NO_STAGE}: spans without a stage. Their own time is unaccounted: no stage explains it."
+NO_STAGE_HELP = (
+    f"{NO_STAGE}: spans without a stage. Their part of the critical path is unaccounted: no stage explains it."
+)
 UNACCOUNTED = "unaccounted"
 UNACCOUNTED_HELP = f"{UNACCOUNTED} is time of the requests that no stage explains."
 # what Streamlit's Markdown gives a meaning, in texts that others chose

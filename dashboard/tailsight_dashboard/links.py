@@ -20,11 +20,16 @@ def traces(scope: Scope, title: str, trace_ids: Iterable[str]) -> None:
         for trace_id in trace_ids:
             st.page_link(
                 "views/trace.py",
-                label=f"`{trace_id[:SHOWN_DIGITS]}`",
+                label=f"`{shown(trace_id)}`",
                 icon="",
                 help=f"Trace {trace_id}",
                 query_params=replace(scope.selection, id=trace_id).to_address("trace"),
             )
+
+
+def shown(trace_id: str) -> str:
+    """Shorten a trace id: its first digits, but not the zeros that ids of 64 bits are filled up with."""
+    return (trace_id.lstrip("0") or trace_id)[:SHOWN_DIGITS]
 
 
 def examples(scope: Scope, tail: Tail) -> None:

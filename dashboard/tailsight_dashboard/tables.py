@@ -26,7 +26,7 @@ LATENCIES = {
 
 
 def latencies(rows: Sequence[BreakdownRow], dimension: str) -> Styler:
-    """Build the table of the Stages view: a line a group, with the group's share of the requests' time."""
+    """Build the table of the Stages view: a line a group, with the group's share of the requests' critical paths."""
     sampled = any(row.stored is not None for row in rows)
     frame = pd.DataFrame(
         {
@@ -36,7 +36,7 @@ def latencies(rows: Sequence[BreakdownRow], dimension: str) -> Styler:
             **{title: [getattr(row, field) for row in rows] for title, field in LATENCIES.items()},
             "p99 within (ms)": [_p99_within(row) for row in rows],
             "Errors": [row.error_rate for row in rows],
-            "Own time": [row.self_share for row in rows],
+            "Critical path": [row.path_share for row in rows],
         }
     )
     formats: dict[str, Callable[[Any], str]] = {
@@ -44,7 +44,7 @@ def latencies(rows: Sequence[BreakdownRow], dimension: str) -> Styler:
         **({"Stored": count} if sampled else {}),
         **dict.fromkeys(LATENCIES, milliseconds),
         "Errors": share,
-        "Own time": _share_or_dash,
+        "Critical path": _share_or_dash,
     }
     return styled(frame, formats)
 

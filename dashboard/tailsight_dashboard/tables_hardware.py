@@ -174,9 +174,10 @@ def _bounds_ms(interval: tuple[float, float] | None) -> str:
 
 
 def _ends(estimate: Estimate | None, write: Callable[[float], str]) -> str:
-    if estimate is None or (estimate.low is None and estimate.high is None):
-        return UNKNOWN
-    return " to ".join("?" if end is None else write(end) for end in (estimate.low, estimate.high))
+    low, high = (None, None) if estimate is None else (estimate.low, estimate.high)
+    if low is None:
+        return UNKNOWN if high is None else f"≤ {write(high)}"
+    return f"≥ {write(low)}" if high is None else f"{write(low)} to {write(high)}"
 
 
 def _thousand(cost: float | None) -> float | None:

@@ -45,9 +45,10 @@ def nothing_stands_out(tail: Tail) -> str:
     if not tail.attributes_tested:
         return "The requests carry no attribute values that could be compared."
     few = " With so few tail requests, only strong differences could be seen." if tail.held.tail < 20 else ""
+    more = " The causes above rest on ranges and on what holds within a stage." if tail.causes else ""
     return (
         f"None of the {count(tail.attributes_tested)} attribute values tested is more frequent in the tail than "
-        f"chance allows.{few}"
+        f"chance and bursts explain.{few}{more}"
     )
 
 
@@ -66,13 +67,13 @@ def stages_headline(answer: Breakdown) -> str:
     if answer.requests is None:
         return ""
     begin = f"p99 of the requests is **{duration(answer.requests.p99_ms)}**"
-    rows = [row for row in answer.rows if row.self_share is not None]
+    rows = [row for row in answer.rows if row.path_share is not None]
     if not rows:
         return f"{begin}."
-    most = max(rows, key=lambda row: row.self_share or 0.0)
+    most = max(rows, key=lambda row: row.path_share or 0.0)
     name = plain(group_name(answer.by[0], most.group[answer.by[0]]))
     what = "is" if answer.by == ("stage",) else f"belongs to {answer.by[0]}"
-    return f"{begin}; **{share(most.self_share)}** of the requests' time {what} **{name}**."
+    return f"{begin}; **{share(most.path_share)}** of the requests' time {what} **{name}**."
 
 
 def requests_notes(answer: Breakdown) -> str:
@@ -118,11 +119,11 @@ def groups_left_out(answer: Breakdown, shown: int) -> str:
 
 
 def shares_method(answer: Breakdown) -> str:
-    """Say what latency and own time mean, from how many requests shares come, and what `(no stage)` is."""
-    notes = ["Latencies are the spans' own, with what runs inside them; own time leaves that out."]
+    """Say what latency and critical path mean, from how many requests shares come, and what `(no stage)` is."""
+    notes = ["Latencies are of whole spans, with what runs inside them. The critical path is what requests wait for."]
     if answer.requests and answer.sampled_requests < answer.requests.stored_count:
         notes.append(
-            f"Own time comes from {count(answer.sampled_requests)} of {count(answer.requests.stored_count)} requests, "
+            f"Shares come from {count(answer.sampled_requests)} of {count(answer.requests.stored_count)} requests, "
             "drawn at random."
         )
     if answer.by == ("stage",) and any(not row.group["stage"] for row in answer.rows):

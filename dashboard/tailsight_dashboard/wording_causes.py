@@ -43,10 +43,15 @@ def evidence(cause: Cause, tail: Tail) -> str:
 
 def same_as(cause: Cause) -> str:
     """Name the conditions that (almost) the same requests meet; empty where there are none."""
-    others = [other for condition in cause.conditions for other in condition.same_as]
+    others: dict[str, Condition] = {}  # one of each: other spans of these requests mostly say the same words
+    for condition in cause.conditions:
+        for other in condition.same_as:
+            others.setdefault(other.text, other)
+    for condition in cause.conditions:
+        others.pop(condition.text, None)
     if not others:
         return ""
-    return f"(Almost) the same requests have: {_SEVERAL.join(_of(cause, other) for other in others)}."
+    return f"(Almost) the same requests have: {_SEVERAL.join(_of(cause, other) for other in others.values())}."
 
 
 def no_cause() -> str:

@@ -10,7 +10,7 @@ SIGNIFICANCE = 0.05
 WAITING = ("queue", "network")  # no device works in them
 MOST_SENTENCES = 3
 LEAST_COMPARABLE = 0.5
-_SAME = 0.005  # from 1, a ratio that reads 1.00
+_SAME = 0.005  # from 1: a ratio that reads 1.00
 _DIFFERENT = 0.05  # between raw and like with like, relative, from which on both are said
 WHOLE_REQUESTS = "whole requests"
 LIKE_WITH_LIKE_HELP = (
@@ -46,7 +46,7 @@ def headline(result: Hardware) -> list[str]:
     if found:
         return [sentence for _, _, sentence in sorted(found)[:MOST_SENTENCES]]
     if any(each.standardised for comparison in result.comparisons for each in comparison.types):
-        return ["No hardware type is faster or slower than another at the same work, beyond chance."]
+        return ["No hardware type is faster or slower than another at the same work, beyond chance and half a percent."]
     return [nothing_to_compare(result)]
 
 

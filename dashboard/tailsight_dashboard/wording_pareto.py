@@ -33,8 +33,17 @@ def headline(result: Pareto) -> str:
     if not beaten:
         return f"None of {len(rated)} is beaten at both quality and {latency}, as far as these data say."
     front = ", ".join(f"**{name(variant)}**" for variant in rated if variant.on_front)
-    number = "one is" if len(beaten) == 1 else f"{len(beaten)} are"
-    return f"On the front of quality and {latency}: {front or 'none'}; {number} beaten at both."
+    return f"On the front of quality and {latency}: {front or 'none'}; {_how_many(beaten)}."
+
+
+def _how_many(beaten: list[Variant]) -> str:
+    """Count who is beaten, those for certain apart from those that probably are."""
+    certain = sum(variant.dominated_by[0].certainty == Certainty.CERTAIN for variant in beaten)
+    counted = certain or len(beaten)
+    number = "one is" if counted == 1 else f"{counted} are"
+    if not certain:
+        return f"{number} probably beaten at both"
+    return f"{number} beaten at both" + (f", {len(beaten) - certain} probably" if certain < len(beaten) else "")
 
 
 def notes(result: Pareto) -> str:

@@ -62,8 +62,7 @@ def checks(station: Station) -> Iterator[str]:
             f"{serving} without a queue before them."
         )
     for note in station.notes:
-        text = note.partition(": say --workers")[0]
-        yield f"{plain(text[:1].upper() + text[1:])}."
+        yield f"{plain(note[:1].upper() + note[1:])}."
 
 
 def looked_at(result: Queueing) -> str:

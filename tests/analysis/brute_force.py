@@ -72,7 +72,12 @@ class Span:
 
 
 def insert(store: Store, spans: list[Span]) -> None:
-    segments = []
+    segments = b"".join(_varint(len(message)) + message for message in messages(spans))
+    store.insert_otlp_traces(segments, f"{time.time_ns()}-{next(_tokens)}")
+
+
+def messages(spans: list[Span]) -> list[bytes]:
+    """Spans as what an exporter sends, a request a resource."""
     by_resource = defaultdict(list)
     for span in spans:
         resource = {
@@ -81,10 +86,10 @@ def insert(store: Store, spans: list[Span]) -> None:
             **dict(span.resource),
         }  # fmt: skip
         by_resource[tuple(resource.items())].append(span)
-    for resource, members in by_resource.items():
-        message = request((fields(span) for span in members), dict(resource)).SerializeToString()
-        segments.append(_varint(len(message)) + message)
-    store.insert_otlp_traces(b"".join(segments), f"{time.time_ns()}-{next(_tokens)}")
+    return [
+        request((fields(span) for span in members), dict(resource)).SerializeToString()
+        for resource, members in by_resource.items()
+    ]
 
 
 def window(since: int, until: int) -> Window:

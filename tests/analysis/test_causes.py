@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from analysis.slow_pipelines import Pipeline, plant
 
-from tailsight_analysis.causes.causes import find_causes
+from tailsight_analysis.causes.causes import LEAST_SHARE, find_causes
 from tailsight_analysis.causes.conditions import Condition, Key, Place, Row, facts_of, is_symptom
 from tailsight_analysis.causes.counterfactual import quantile_without
 from tailsight_analysis.causes.load import load_at
@@ -60,6 +60,68 @@ def test_a_condition_is_not_blamed_on_a_stage_that_is_slow_by_itself():
     pipeline.times[other] *= np.exp(pipeline.random.normal(0, 0.8, pipeline.count))
     blamed = {(c.service, c.stage) for c in find_causes(*pipeline.finish(0.97)) if "hardware" in names(c)}
     assert blamed == {place}
+
+
+@pytest.mark.parametrize("quantile", [0.95, 0.99])
+def test_a_rare_pause_is_named_where_most_of_the_tail_is_noise(quantile):
+    """Of 1,000 requests of one host 24 stand still for 20 requests' time: hardly any request, and most of the excess."""
+    pipeline = Pipeline(11)
+    place = Place("ranker", "compute")
+    on_host = np.flatnonzero(pipeline.host["ranker"] == 1)
+    pipeline.times[place] *= 3 * np.exp(pipeline.random.normal(0, 0.5, pipeline.count))
+    slow = pipeline.random.choice(on_host, 24, replace=False)
+    pipeline.times[place][slow] += 20 * pipeline.typical_ms * pipeline.random.uniform(0.5, 1.5, 24)
+    first = find_causes(*pipeline.finish(quantile))[0]
+    assert (first.service, first.stage) == place
+    assert [condition.label for condition in first.conditions] == ["host = ranker1 (compute of ranker)"]
+    assert first.excess_share > 0.5
+
+
+@pytest.mark.parametrize(("odds", "rare"), [(2.0, False), (30.0, True)], ids=["hardly likelier", "of few"])
+def test_a_second_condition_is_named_only_where_the_first_needs_it(odds, rare):
+    """On L4 some are slow; those with a cache miss a little more often, or far more often but they are few."""
+    pipeline = Pipeline(21, count=12_000, distractors=4)
+    place = Place("ranker", "compute")
+    on_l4 = pipeline.kind["ranker"][pipeline.host["ranker"]] == 0
+    miss = pipeline.random.random(pipeline.count) < (0.02 if rare else 0.5)
+    chance = 0.04 * np.where(miss, min(odds, 20), 1.0)
+    slow = on_l4 & (pipeline.random.random(pipeline.count) < chance)
+    pipeline.texts[Key(place, "cache")] = np.where(miss, "miss", "hit")
+    pipeline.times[place][slow] += 2 * pipeline.typical_ms
+    first = find_causes(*pipeline.finish(0.95))[0]
+    assert (first.service, first.stage, names(first)) == (*place, {"hardware"})
+
+
+def test_what_explains_next_to_nothing_is_not_listed():
+    """A stage that takes a little longer in the tail, whatever the request is like, beside the one that makes it."""
+    for seed in range(4):
+        pipeline = Pipeline(seed)
+        plant(pipeline, "batch")
+        causes = find_causes(*pipeline.finish())
+        assert causes
+        assert all(cause.excess_share >= LEAST_SHARE for cause in causes)
+
+
+def test_p_values_are_corrected_for_all_conditions_that_were_tried():
+    """Hundreds of conditions that mean nothing make the one that does less certain by as much."""
+    found = []
+    for meaningless in (0, 400):
+        pipeline = Pipeline(23, distractors=0)
+        place = Place("ranker", "compute")
+        slow = pipeline.random.random(pipeline.count) < 0.02
+        caught = np.where(
+            slow, pipeline.random.random(pipeline.count) < 0.7, pipeline.random.random(pipeline.count) < 0.1
+        )
+        pipeline.texts[Key(place, "cache")] = np.where(caught, "miss", "hit")
+        pipeline.times[place][slow] += 2 * pipeline.typical_ms
+        for number in range(meaningless):
+            pipeline.texts[Key(place, f"more{number}")] = pipeline.random.permutation(
+                np.arange(pipeline.count) % 2
+            ).astype(str)
+        first = find_causes(*pipeline.finish())[0]
+        assert names(first) == {"cache"}
+        found.append(first.p_value)
+    assert found[1] > 100 * found[0] > 0
 
 
 def test_causes_of_a_stage_and_its_rest_add_up_to_the_stage():

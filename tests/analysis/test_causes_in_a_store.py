@@ -1,6 +1,7 @@
 """From spans and device samples in a real store to causes: what `tail` reads, joins and leaves out."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from analysis.brute_force import BASE_NS, Span
 from testkit.metrics import metric, metrics_request, point
 
 from tailsight_analysis import Place, tail, whole_time
+from tailsight_analysis.causes.conditions import Row
+from tailsight_analysis.causes.device_state import device_numbers, fetch_samples
 
 REQUESTS = 1500
 STEP = 40_000  # ticks between starts: a minute in all
@@ -132,3 +135,50 @@ def test_numbers_of_which_no_two_are_equal_become_ranges(store):
     assert condition.low == pytest.approx(95, abs=1.5)
     # each is of one request: there is nothing to test
     assert not {"length", "request.id"} & {attribute.key for attribute in result.attributes}
+
+
+def test_trace_ids_that_count_in_both_halves_are_told_apart(store):
+    """Not every exporter draws its ids: what one trace says must not be taken for another's."""
+    random = np.random.default_rng(9)
+    host = [f"node-{n}" for n in random.integers(4, size=REQUESTS)]
+    slow = (np.array(host) == "node-2") & (random.random(REQUESTS) < 0.15)
+    spans = [
+        replace(span, trace=(span.trace % 4 + 1) << 64 | (span.trace // 4 + 1))
+        for span in spans_of(random, slow, host=host)
+    ]
+    brute_force.insert(store, spans)
+    result = tail(store, whole_time(store), quantile=0.97)
+    assert [condition.text for condition in result.causes[0].conditions] == ["host = node-2"]
+    assert [(pair.key, pair.value, pair.tail_share) for pair in result.attributes[:1]] == [("host", "node-2", 1.0)]
+
+
+def test_of_several_devices_the_one_that_holds_back_most_counts_until_it_is_stale(store):
+    """Two devices of a host: of clocks the lower is its state, of all else the higher; after a while it is unknown."""
+
+    def gauges(name: str, device: int, figures: list[tuple[float, float]]):
+        at = [
+            point(
+                value, time_unix_nano=BASE_NS + round(second * 1e9), attributes={"hw.type": "gpu", "hw.id": str(device)}
+            )
+            for second, value in figures
+        ]
+        return metric(name, at)
+
+    metrics = [
+        gauges("hw.gpu.clock_frequency", 0, [(0, 1500), (10, 1400)]),
+        gauges("hw.gpu.clock_frequency", 1, [(0, 700), (10, 1450)]),
+        gauges("hw.temperature", 0, [(0, 50), (10, 60)]),
+        gauges("hw.temperature", 1, [(0, 80), (10, 55)]),
+    ]
+    message = metrics_request(metrics, {"service.name": "exporter", "host.name": "node-0"}).SerializeToString()
+    store.insert_otlp_metrics(brute_force._varint(len(message)) + message, f"devices-{time.time_ns()}")
+    samples = fetch_samples(store, brute_force.window(0, 60_000_000))
+    seconds = np.array([-1, 0, 4, 10, 39, 41])
+    rows = [Row("ranker", "queue", "host", "node-0", np.arange(6)), Row("ranker", "queue", "other", "x", np.arange(6))]
+    keys, numbers = device_numbers(rows, BASE_NS + seconds * 10**9, samples)
+    state = {key.name: values.tolist() for key, values in zip(keys, numbers, strict=True)}
+    nothing = pytest.approx(np.nan, nan_ok=True)
+    # what was sampled every ten seconds is stale after thirty
+    assert state["hw.gpu.clock_frequency"] == [nothing, 700, 700, 1400, 1400, nothing]
+    assert state["hw.temperature"] == [nothing, 80, 80, 60, 60, nothing]
+    assert {key.place for key in keys} == {Place("ranker", "")}

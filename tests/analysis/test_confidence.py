@@ -175,6 +175,26 @@ def test_weighted_intervals_hold_the_quantile_of_all_that_the_kept_ones_stand_fo
         assert np.median(p99_width) < 1.2, "the p99 is known nearly as well as if all were kept"
 
 
+def test_bounds_do_not_depend_on_the_order_of_cells_nor_on_which_block_a_value_is_counted_in():
+    """The store gives cells as they come; values that lie in one wide cell are those of 64 blocks of time."""
+    random = np.random.default_rng(5)
+    cell, block = np.divmod(np.arange(40 * 64), 64)
+    count = random.integers(900, 1100, len(cell))
+    value, width = 10.0 + cell, np.ones(len(cell))
+    cells = Cells(value, width, block, count, count.astype(float), count.astype(float))
+    levels, quantiles = (0.5, 0.9, 0.99), (30.0, 46.0, 49.6)
+    found = quantile_intervals(cells, levels, quantiles)
+    mixed = random.permutation(len(cell))
+    told_otherwise = Cells(*(getattr(cells, part)[mixed] for part in ("value", "width", "block", "count", "weight", "weight2")))
+    assert quantile_intervals(told_otherwise, levels, quantiles) == found
+    for interval, level in zip(found, levels, strict=True):
+        exact = 10 + 40 * level  # values lie evenly
+        assert interval.low is not None
+        assert interval.high is not None
+        assert interval.low == pytest.approx(exact, abs=0.08)
+        assert interval.high == pytest.approx(exact, abs=0.08)
+
+
 def test_a_part_of_the_blocks_says_as_much_about_bounds_as_all_of_them():
     random = np.random.default_rng(15)
     rounds, held = 400, np.zeros(4)

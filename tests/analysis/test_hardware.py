@@ -103,7 +103,7 @@ def test_the_reference_and_the_inputs_key_may_be_chosen(store):
     assert {each.key for each in result.covariates if each.name == "input_length"} == {BATCH}
     with pytest.raises(QuestionError, match=r"'T4'.*EPYC, H100, L4"):
         hardware(store, WIDE, reference="T4")
-    with pytest.raises(QuestionError, match="--input length"):
+    with pytest.raises(QuestionError, match="input length 'length'"):
         hardware(store, WIDE, input_key="length")
     with pytest.raises(NoSpansError):
         hardware(store, window(0, 1))
@@ -233,6 +233,57 @@ def test_energy_from_power_and_from_counters(store):
     assert use.power_w == pytest.approx((first + 50) / 2)
     assert use.energy_busy_j == pytest.approx(0.1 * use.power_w)
     assert use.energy_j == pytest.approx(2 * 100.55 * use.power_w / 101)
+
+
+def test_what_lies_between_samples_a_minute_apart_is_not_known(store):
+    brute_force.insert(store, batched(250))
+    # 100 W for 20 s, 300 W for 40 s; what it took in between, and over 61 s after that, nobody measured
+    sample(store, "hw.power", [(10, 100), (30, 100), (91, 300), (131, 300), (192, 9999)])
+    (use,) = hardware(store, WIDE).uses
+    assert use.power_w == pytest.approx((20 * 100 + 40 * 300) / 60)
+
+
+def test_counters_in_millijoules_and_steps_of_energy_count_too(store):
+    brute_force.insert(store, batched(101))
+    dcgm = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION"
+    sample(store, dcgm, [(10, 1_000_000), (40, 4_000_000)], kind="counter", unit="")
+    steps = [(10, 777), (30, 1000), (70, 3000)]  # each since the one before; what the first is since, nobody knows
+    sample(store, "hw.energy", steps, host="h1", hw_id="gpu-1", kind="delta", unit="J")
+    (use,) = hardware(store, WIDE).uses
+    assert use.power_w == pytest.approx((100 + (1000 + 3000) / 60) / 2)
+
+
+def test_of_two_senders_the_one_that_looked_longer_is_believed(store):
+    brute_force.insert(store, batched(101))
+    for service, length in (("a", 20), ("b", 40), ("c", 30)):
+        sample(store, "hw.power", [(10, length), (10 + length, length)], service)
+    (use,) = hardware(store, WIDE).uses
+    assert (use.devices, use.power_w) == (2, pytest.approx(40))
+
+
+def test_busy_time_of_requests_that_stand_for_several(store):
+    random, spans = np.random.default_rng(7), []
+    for n in range(1, 101):
+        weight = 1 if n % 4 == 0 else 6
+        length = int(random.integers(100, 200)) * (1 if weight > 1 else 9)
+        spans.append(Span(n, 1, 0, n * PACE, length + 50, hardware="CPU", weight=weight, decided=True))
+        spans.append(Span(n, 2, 1, n * PACE, length, stage="compute"))
+    brute_force.insert(store, spans)
+    use = next(use for use in hardware(store, WIDE, prices={"L4": 3.6}).uses if use.hardware == "L4")
+    weights = [span.weight for span in spans[::2]]
+    ms = np.repeat([span.duration / 1000 for span in spans[1::2]], weights)
+    assert use.requests == sum(weights)
+    assert use.busy_ms == pytest.approx(ms.mean())
+    assert use.cost_busy == pytest.approx(ms.mean() / 1000 * 0.001)
+    observed_s = (spans[-2].end - spans[0].start) / 1e6
+    assert use.utilisation == pytest.approx(ms.sum() / 1000 / observed_s)
+    assert use.cost_paid == pytest.approx(observed_s * 0.001 / sum(weights))
+
+
+def test_time_of_stages_on_unknown_hardware_is_said(store):
+    spans = [Span(n, 1, 0, n * PACE, 100, stage="compute", hardware="" if n % 4 == 0 else "L4") for n in range(1, 41)]
+    brute_force.insert(store, [*spans, *(Span(n, 1, 0, n * PACE, 900, hardware="") for n in range(50, 60))])
+    assert hardware(store, WIDE).unknown_share == pytest.approx(0.25)
 
 
 def test_several_devices_in_a_machine_are_counted(store):

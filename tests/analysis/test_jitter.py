@@ -1,14 +1,25 @@
 """Jitter: every measure against its definition as a loop, in a real store; messy, weighted and too little data."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from analysis.brute_force import BASE_NS, TICK_NS, Span, insert, window
 
-from tailsight_analysis import Filters, NoSpansError, NotEnoughDataError, QuestionError, jitter, whole_time
+from tailsight_analysis import (
+    Filters,
+    NoSpansError,
+    NotEnoughDataError,
+    QuestionError,
+    breakdown,
+    jitter,
+    whole_time,
+)
 from tailsight_analysis.statistics.dispersion import dispersion
 from tailsight_analysis.statistics.intervals import Cells
+from tailsight_analysis.statistics.modes import cells_of, find_modes
+from tailsight_analysis.statistics.periodicity import find_period
 from tailsight_analysis.timing import reading
 from tailsight_analysis.timing.order import Events, deadlines, gaps, interarrival, longest_run
 
@@ -56,7 +67,6 @@ def test_measures_are_their_definitions(store):
         assert plain["iqr_ms"] == pytest.approx(p75 - p25)
         assert plain["cv"] == pytest.approx(ms.std() / ms.mean())
         assert plain["jitter_interval_ms"][0] < p99 - p50 < plain["jitter_interval_ms"][1]
-        assert plain["cv_interval"][0] < plain["cv"] < plain["cv_interval"][1]
         streams = [rfc3550([s.duration for s in mine if s.host == host]) for host in ("h0", "h1")]
         settled = [np.array(values[48:]) for values in streams]
         expected = sum(v.mean() * len(s) for v, s in zip(settled, streams, strict=True)) / sum(map(len, streams))
@@ -72,6 +82,13 @@ def test_measures_are_their_definitions(store):
     assert [row.spread.above_median.value for row in answer.rows] == sorted(
         (row.spread.above_median.value for row in answer.rows), reverse=True
     )
+
+
+@pytest.mark.parametrize(("limit_ms", "missed"), [(0.3, 0), (0.299999, 1), (1e308, 0)])
+def test_taking_exactly_as_long_as_a_deadline_allows_is_no_miss(limit_ms, missed):
+    one = np.ones(1)
+    events = Events(np.zeros(1, dtype=np.int64), 0 * one, np.array([300_000]), one, one, one, one, one)
+    assert deadlines(events, limit_ms).missed == missed
 
 
 def test_deadlines_of_requests_and_the_longest_streak(store):
@@ -166,6 +183,45 @@ def test_sampled_requests_are_weighted_and_have_no_order(store):
     assert plain["interarrival_jitter_ms"] is None
 
 
+def test_p50_and_p99_have_the_bounds_that_breakdown_gives_them(store):
+    insert(store, pipeline(np.random.default_rng(7), 1_000))
+    asked = whole_time(store)
+    known = {row.group["stage"]: row for row in breakdown(store, asked).rows}
+    for row in jitter(store, asked).rows:
+        of_stage = known[row.group["stage"]]
+        p50, _, _, p99, _ = of_stage.intervals
+        plain = row.to_json()
+        assert (plain["p50_ms"], plain["p99_ms"]) == pytest.approx((of_stage.p50_ms, of_stage.p99_ms))
+        assert plain["p50_interval_ms"] == pytest.approx([p50.low, p50.high])
+        assert plain["p99_interval_ms"] == pytest.approx([p99.low, p99.high])
+
+
+def test_p_values_are_corrected_for_all_groups_that_were_scanned(store):
+    random = np.random.default_rng(8)
+    spans = []
+    for n, start in enumerate(np.sort(random.integers(0, 20_000_000, 600)).tolist(), 1):
+        work = int((9_000 if random.random() < 0.2 else 3_000) * random.lognormal(0, 0.15))
+        late = 25_000 if (start % 512_000) < 20_000 and random.random() < 0.7 else 0
+        spans += [
+            Span(n, 1, 0, start, work + late + 40),
+            Span(n, 2, 1, start, int(random.lognormal(7, 0.3)), stage="preprocess", hardware="EPYC"),
+            Span(n, 3, 1, start, work + late, stage="compute"),
+        ]
+    insert(store, spans)
+    answer = jitter(store, EVERYTHING)
+    row = next(row for row in answer.rows if row.group["stage"] == "compute")
+    compute = sorted((span.start * TICK_NS, span.duration * TICK_NS) for span in spans if span.stage == "compute")
+    start_ns, duration_ns = np.array(compute).T
+    alone = find_period(start_ns, duration_ns).period.p_value
+    groups = len(answer.rows) + 1  # and the requests as wholes
+    assert alone > 0
+    assert row.spike.period.p_value == pytest.approx(min(1, groups * alone), rel=1e-6)
+    counted = cells_of(duration_ns, np.ones(len(duration_ns)))
+    modes = find_modes(replace(counted, effective=min(counted.effective, row.spread.independent)))
+    assert len(row.modes.modes) == len(modes.modes) > 1
+    assert row.modes.p_value == pytest.approx(min(1, groups * modes.p_value))
+
+
 def test_messy_traces_and_equal_spans(store):
     spans = [Span(1, 5, 4, n, 10, stage="compute") for n in range(30)]  # one id, no such parent
     spans += [Span(2, 6, 6, 0, 0, stage="nothing") for _ in range(40)]  # its own parent, and no time at all
@@ -233,7 +289,7 @@ def test_intervals_hold_the_truth():
     """Log-normal values of which stretches are alike, or not: p99 − p50 and CV lie in their intervals."""
     random = np.random.default_rng(6)
     held = {"jitter": 0, "iqr": 0, "cv": 0}
-    runs, count = 200, 3_000
+    runs, count = 200, 6_000
     sigma = 0.4
     truth = {
         "jitter": np.exp(sigma * 2.3263479) - 1,
@@ -251,3 +307,12 @@ def test_intervals_hold_the_truth():
             held[name] += figure.low <= truth[name] <= figure.high
     assert min(held.values()) >= 0.9 * runs, held
     assert held["cv"] < runs, "an interval that always holds is too wide"
+
+
+def test_a_coefficient_of_variation_that_rests_on_few_values_has_no_interval():
+    """Of a heavy tail the next value may be longer than all before: whatever the interval, it would not hold."""
+    random = np.random.default_rng(9)
+    heavy, ones = random.pareto(1.2, 4000) + 1, np.ones(4000)
+    found = dispersion(Cells.of_values(heavy, np.arange(4000) * 64 // 4000, ones))
+    assert (found.cv.low, found.cv.high) == (None, None)
+    assert found.above_median.low < found.above_median.value < found.above_median.high

@@ -133,12 +133,62 @@ def test_costs_are_those_of_the_busy_time(store):
     assert variant(pareto(store, WIDE), "m").cost is None
 
 
+def test_waiting_costs_nothing(store):
+    spans = [
+        Span(n, at, 1, n * 1_000_000 + 1000 * at, 100_000 * at, stage=stage, model="m")
+        for n in range(1, 41)
+        for at, stage in ((2, "queue"), (3, "network"), (4, "compute"))
+    ]
+    spans += [Span(n, 1, 0, n * 1_000_000, 900_000, hardware="CPU", attributes=(("score", "3"),)) for n in range(1, 41)]
+    brute_force.insert(store, spans)
+    assert variant(pareto(store, WIDE, prices={"L4": 3.6}), "m").cost == pytest.approx(0.4 * 0.001)
+
+
+def test_requests_that_stand_for_several_count_so_often(store):
+    """Slow and good ones are all kept, of the others one in seven; every fifth names no model."""
+    random, spans = np.random.default_rng(5), []
+    for n in range(1, 201):
+        slow = n % 4 == 0
+        ticks, score = int(random.integers(200, 300)) * (3 if slow else 1), random.random() + slow
+        spans.append(
+            Span(n, 1, 0, n * 10_000, ticks, stage="compute", model="m" if n % 5 else "", weight=1 if slow else 7,
+                 attributes=(("score", str(score)),))
+        )  # fmt: skip
+    brute_force.insert(store, spans)
+    result = pareto(store, WIDE, prices={"L4": 3.6})
+    own = [span for span in spans if span.model]
+    weights = [span.weight for span in own]
+    ms = np.repeat([span.duration / 1000 for span in own], weights)
+    found = variant(result, "m")
+    assert result.weighted
+    assert (result.requests, result.stored) == (sum(span.weight for span in spans), 200)
+    assert (found.requests, found.sampled) == (len(ms), len(own))
+    assert (found.p50_ms.value, found.p99_ms.value) == pytest.approx(np.quantile(ms, [0.5, 0.99]))
+    scores = np.repeat([float(span.attributes[0][1]) for span in own], weights)
+    assert found.quality.value == pytest.approx(scores.mean())
+    assert found.quality.low < scores.mean() < found.quality.high
+    assert found.cost == pytest.approx(ms.mean() / 3_600_000 * 3.6)
+    assert result.unnamed_share == pytest.approx(1 - len(ms) / result.requests)
+
+
+def test_a_key_that_is_meant_for_it_comes_before_what_more_requests_carry(store):
+    spans = [
+        Span(n, 1, 0, n * 100, 50, model="m",
+             attributes=(("my.rating", "3"), *((("eval.score", "0.5"),) if n % 4 == 0 else ())))
+        for n in range(1, 81)
+    ]  # fmt: skip
+    brute_force.insert(store, spans)
+    result = pareto(store, WIDE)
+    assert (result.quality_key, result.candidates) == ("eval.score", ("my.rating",))
+
+
 def test_what_is_missing_is_said(store):
     brute_force.insert(
         store, [Span(n, 1, 0, n * 100, 50, model="m", attributes=(("speed", "3"),)) for n in range(1, 41)]
     )
-    with pytest.raises(NotEnoughDataError, match="--quality"):
+    with pytest.raises(NotEnoughDataError, match="carries a quality") as raised:
         pareto(store, WIDE)
+    assert raised.value.choose == "quality"
     with pytest.raises(NotEnoughDataError, match="under right"):
         pareto(store, WIDE, quality="right")
     with pytest.raises(NotEnoughDataError, match="names a run"):

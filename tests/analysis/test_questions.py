@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from analysis import brute_force
 from analysis.brute_force import BASE_NS, TICK_NS, Span, window
@@ -273,3 +274,12 @@ def test_connect_says_when_nobody_answers(monkeypatch):
     monkeypatch.setenv("TAILSIGHT_STORE", "clickhouse://127.0.0.1:1/tailsight")
     with pytest.raises(StoreUnavailableError, match="does not answer"):
         connect()
+
+
+def test_a_tail_begins_within_the_bounds_that_breakdown_gives_its_quantile(store):
+    random = np.random.default_rng(1)
+    brute_force.insert(store, [Span(n, 1, 0, n * 100, int(random.lognormal(8, 1))) for n in range(1, 1001)])
+    whole = breakdown(store, window(0, 200_000)).requests
+    found = tail(store, window(0, 200_000), quantile=0.9)
+    assert found.threshold_interval == whole.intervals[1]
+    assert found.threshold_interval.low < found.threshold_ms < found.threshold_interval.high

@@ -120,6 +120,7 @@ def test_a_batch_is_one_service(store):
     assert station.workers == 1
     assert station.items == 2_000
     assert station.utilisation == pytest.approx(batches * MEAN / free, rel=0.01)
+    assert station.arrival_rate / station.service_rate == pytest.approx(len(arrival) / batches)
     assert any("batches of" in note for note in station.notes)
 
 
@@ -143,6 +144,36 @@ def test_sampled_requests_cannot_be_replayed(store):
     (known,) = queueing(store, EVERYTHING, workers=1).stations
     assert known.utilisation == pytest.approx(0.7, abs=0.08)
     assert known.one_more == station.one_more
+
+
+def test_of_sampled_requests_each_counts_as_often_as_it_stands_for(store):
+    """Every other request stands for seven; those wait and are served longer. One in five never queued."""
+    spans, weights = [], np.where(np.arange(300) % 2, 7, 1)
+    random = np.random.default_rng(9)
+    waits, lengths = random.integers(100, 400, (2, 300)) * np.where(weights > 1, 5, 1)
+    for n, (wait, length, weight) in enumerate(zip(waits.tolist(), lengths.tolist(), weights.tolist(), strict=True)):
+        at = n * 10_000
+        spans.append(Span(n + 1, 1, 0, at, wait + length, weight=weight, decided=True))
+        if n % 5:
+            spans.append(Span(n + 1, 2, 1, at, wait, stage="queue"))
+        spans.append(Span(n + 1, 3, 1, at + wait, length, stage="compute"))
+    insert(store, [*spans, *spans[:90]])  # some are stored twice
+    (station,) = queueing(store, EVERYTHING, workers=2).stations
+    queued = np.arange(300) % 5 > 0
+    every = {name: np.repeat(values[queued], weights[queued]) for name, values in (("wait", waits), ("held", lengths))}
+    items = len(every["wait"])
+    seconds = (299 * 10_000 + waits[299] + lengths[299] - 10_000) / 1e6  # from the first arrival to the last end
+    assert (station.items, station.stored, station.unqueued) == (items, 240, 60)
+    assert station.wait.mean / 1e3 == pytest.approx(every["wait"].mean())
+    assert station.wait.p99 / 1e3 == pytest.approx(np.quantile(every["wait"], 0.99, method="inverted_cdf"))
+    assert station.service_wait_ns / 1e3 == pytest.approx(every["wait"].mean())
+    assert station.service_ns / 1e3 == pytest.approx(every["held"].mean())
+    assert station.service_scv == pytest.approx(every["held"].var() / every["held"].mean() ** 2)
+    assert station.arrival_rate == pytest.approx(items / seconds)
+    assert station.utilisation == pytest.approx(every["held"].sum() / 1e6 / seconds / 2)
+    assert station.little.in_queue == pytest.approx(every["wait"].sum() / 1e6 / seconds)
+    # as many more came as never queued: the law is broken by just that
+    assert station.little.expected == pytest.approx(station.little.in_queue * 300 / 240)
 
 
 def test_messy_traces(store):

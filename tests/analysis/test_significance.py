@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.signal import lfilter
 from scipy.stats import false_discovery_control, fisher_exact
 
-from tailsight_analysis.causes.attributes import judge
+from tailsight_analysis.causes.attributes import judge, over_represented
+from tailsight_analysis.causes.conditions import Row
+from tailsight_analysis.requests.sample import Picked
 from tailsight_analysis.statistics.significance import benjamini_hochberg, fisher_over_represented
 
 
@@ -51,3 +54,37 @@ def test_lift_is_a_lower_bound_where_no_typical_request_has_the_value():
     (found,) = judge([row], 20, 400, 1)
     assert (found.tail_share, found.typical_share) == (0.5, 0.0)
     assert found.lift == pytest.approx(0.5 * 400)
+
+
+def listed_by_chance(phi: float, planted: bool = False) -> list[set[str]]:
+    """Names listed in each of 40 windows where 20 values hold for stretches of time, and `real` may make requests slow.
+
+    Durations remember with `phi` from request to request.
+    """
+    random = np.random.default_rng(31)
+    found = []
+    for _ in range(40):
+        noise = lfilter([1], [1, -phi], random.standard_normal(2_500) * np.sqrt(1 - phi**2))[500:]
+        rows = []
+        for name in range(20):
+            stretch = np.searchsorted(np.sort(random.integers(0, 2000, 12)), np.arange(2000)) % 3
+            rows.append(Row("s", "", f"k{name}", "v", np.flatnonzero(stretch == 0)))
+        drawn = random.random(2000) < 0.1
+        rows.append(Row("s", "", "real", "v", np.flatnonzero(drawn)))
+        durations = np.exp(noise + planted * 1.5 * drawn)
+        cuts = np.quantile(durations, [0.4, 0.6, 0.95])
+        in_tail, in_typical = durations >= cuts[2], (durations >= cuts[0]) & (durations <= cuts[1])
+        tail, typical = (Picked(int(chosen.sum()), float(chosen.sum()), 1.0) for chosen in (in_tail, in_typical))
+        listed, _ = over_represented(rows, in_tail, in_typical, np.ones(2000), np.arange(2000), tail, typical)
+        found.append({each.key for each in listed})
+    return found
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.9])
+def test_what_holds_for_a_while_is_not_listed_because_slow_requests_come_together(phi):
+    assert sum(bool(names) for names in listed_by_chance(phi)) <= 4  # of 40; by Fisher's test alone nearly all
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.9])
+def test_what_makes_requests_slow_is_listed_also_where_they_come_together(phi):
+    assert sum("real" in names for names in listed_by_chance(phi, planted=True)) >= 36

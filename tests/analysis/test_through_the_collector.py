@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from analysis import brute_force
+from analysis import brute_force, every_question
+from analysis.every_question import ALL, QUESTIONS
 from analysis.test_truth import pipeline
 from testkit.otlp import request
 from testkit.processes import CollectorProcess, eventually
@@ -14,7 +15,7 @@ FILTERS = Filters(service=("front",), stage=("queue",), run=())
 
 
 @pytest.mark.parametrize("sampled", [False, True])
-def test_every_question_passes_the_sql_port_and_has_the_same_answer(store, tmp_path, sampled):
+def test_breakdown_and_tail_pass_the_sql_port_with_filters_and_dimensions(store, tmp_path, sampled):
     spans = pipeline(5, 300, "queue", "purple")
     if sampled:
         weights = {span.trace: 20 if span.duration < 150 else 1 for span in spans if span.parent == 0}
@@ -41,3 +42,16 @@ def test_every_question_passes_the_sql_port_and_has_the_same_answer(store, tmp_p
             assert tail(remote, window, quantile=0.9).attributes == tail(store, window, quantile=0.9).attributes
             assert timeline(remote, window) == timeline(store, window)
             assert choices(remote, window)["stage"] == choices(store, window)["stage"]
+
+
+@pytest.mark.parametrize("weight", [1, 5])
+def test_every_question_passes_the_sql_port_and_has_the_same_answer(store, tmp_path, weight):
+    spans = every_question.spans(weight)
+    brute_force.insert(store, spans)
+    with CollectorProcess(tmp_path) as collector:
+        for message in brute_force.messages(spans):
+            assert collector.post(message).status_code == 200
+        with connect(collector.store) as remote:
+            eventually(lambda: whole_time(remote) == whole_time(store), "spans are loaded")
+            for name, ask in QUESTIONS.items():
+                assert ask(remote, ALL).to_json() == ask(store, ALL).to_json(), name

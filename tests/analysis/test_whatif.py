@@ -6,6 +6,7 @@ from analysis.brute_force import Span, insert, window
 from analysis.test_accounting import columns
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal import lfilter
 
 from tailsight_analysis import (
     Filters,
@@ -20,7 +21,8 @@ from tailsight_analysis.replaying.stage_work import NO_STAGE, Kinds, StageWork, 
 from tailsight_analysis.requests import sample
 from tailsight_analysis.requests.accounting import Spans, parents
 from tailsight_analysis.requests.sample import Picked, Sample
-from tailsight_analysis.statistics.paired import Population, bounds, draw, weighted_quantile
+from tailsight_analysis.statistics.blocks import DRAWN_BLOCKS, interval
+from tailsight_analysis.statistics.paired import Population, draw, weighted_quantile
 
 LEVELS = (0.5, 0.99)
 GAP = 100  # ticks of work without a stage, before and behind the stages
@@ -421,5 +423,31 @@ def test_bounds_on_other_hardware_hold_the_truth():
     assert held >= 26
 
 
-def test_bounds_leave_out_as_much_on_either_side():
-    assert bounds(np.arange(1001.0)) == pytest.approx((25, 975))
+@pytest.mark.parametrize("phi", [0.0, 0.8])
+def test_bounds_hold_the_truth_where_slow_requests_come_together(phi):
+    """A quantile of what comes after a change, and its difference from the one before: with memory between requests."""
+
+    def drawn(random: np.random.Generator, count: int) -> np.ndarray:
+        noise = lfilter([1], [1, -phi], random.standard_normal((2, count + 500)) * np.sqrt(1 - phi**2))
+        return np.exp(0.5 * noise[:, 500:])
+
+    def figures(durations: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        before, after = (np.quantile(each, 0.95) for each in durations)
+        return np.array([after, after - before])
+
+    def before_and_after(parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return parts.sum(axis=0), 0.5 * parts[0] + parts[1]
+
+    random = np.random.default_rng(12)
+    truth, held, rounds, count = figures(before_and_after(drawn(random, 1_000_000))), np.zeros(2), 60, 2_000
+    stretch = np.arange(count) * DRAWN_BLOCKS // count
+    population = Population(np.ones(count), np.zeros(count, dtype=np.int64), stretch, np.array([float(count)]))
+    for _ in range(rounds):
+        before, after = before_and_after(drawn(random, count))
+        found = outcomes.quantile_interval(population, after, 0.95, float(np.quantile(after, 0.95)))
+        draws = draw(population, 300)
+        low, high = interval(
+            float(figures((before, after))[1]), draws.quantile(after, 0.95) - draws.quantile(before, 0.95)
+        )
+        held += found.low <= truth[0] <= (found.high or np.inf), low <= truth[1] <= high
+    assert (held >= 53).all(), held

@@ -4,7 +4,7 @@ Every case goes as OTLP into a real store; the public functions are asked, and t
 the true stage named first, the true condition among the first three causes, no cause where there is none. Definitions, and why
 each answer is accepted: docs/analysis/diagnosis_benchmark.md.
 
-Run: python tests/benchmarks/bench_diagnosis.py [--cases N] [--kind KIND] [--jobs 2] [--json FILE]
+Run: python tests/benchmarks/bench_diagnosis.py [--cases N] [--kind KIND] [--seeds-from N] [--jobs 2] [--json FILE]
      python tests/benchmarks/bench_diagnosis.py --case cache_misses-03        one case, everything shown
 """
 
@@ -248,6 +248,10 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, help="so many cases, all kinds in turn (default: all of the plan)")
     parser.add_argument("--kind", choices=KINDS, help="only this kind")
+    parser.add_argument(
+        "--seeds-from", type=int, default=0, metavar="N", choices=range(900),
+        help="begin each kind with its case N (0 to 899) instead of 0: cases that nothing was tuned on",
+    )  # fmt: skip
     parser.add_argument("--jobs", type=int, default=1, help="processes, each with a store of its own (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all scores and rates to a file")
     parser.add_argument("--case", metavar="NAME", help="run one case, by name or seed, and show everything of it")
@@ -264,7 +268,7 @@ def main() -> int:
             print(error, file=sys.stderr)
             return 2
         return 0
-    tasks, began_s = simulator.plan(options.cases, options.kind), time.perf_counter()
+    tasks, began_s = simulator.plan(options.cases, options.kind, options.seeds_from), time.perf_counter()
     results: list[tuple[Score, dict[str, float]]] = []
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # spawned: the engine must not be inherited

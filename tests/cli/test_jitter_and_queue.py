@@ -93,6 +93,8 @@ def test_json_has_the_functions_values(tailsight, data):
         (["queue", "--workers", "0"], 2, "0"),
         (["queue", "--stage", "compute", "--all-time", "--store", "DATA"], 2, "name the service"),
         (["queue", "--service", "none", "--all-time", "--store", "DATA"], 3, "service=none"),
+        (["queue", "--serving", "nope", "--all-time", "--store", "DATA"], 3, "there are: compute"),
+        (["queue", "--serving", "nope", "--all-time", "--store", "DATA"], 3, "follows the queue with --serving"),
         (["jitter", "--service", "none", "--all-time", "--store", "DATA"], 3, "service=none"),
     ],
 )

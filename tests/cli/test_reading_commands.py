@@ -128,9 +128,12 @@ def test_the_last_hour_is_the_default(tailsight, data):
         (["tail", "--store", "mysql://x"], 2, "mysql://x"),
         (["tail", "--store", "chdb:///no/such/folder"], 4, "/no/such/folder"),
         (["tail", "--store", "clickhouse://127.0.0.1:1/tailsight"], 4, "does not answer"),
-        (["tail", "--all-time", "--quantile", "0.9999", "--store", "DATA"], 3, "9800 more are needed"),
+        (["tail", "--all-time", "--quantile", "0.9999", "--store", "DATA"], 3, "9,800 more are needed"),
         (["tail", "--run", "weekly", "--store", "DATA"], 3, "no spans of run weekly"),
         (["tail", "--service", "none", "--all-time", "--store", "DATA"], 3, "service=none"),
+        (["tail", "--since", f"{'9' * 400}d"], 2, "is before 1970"),
+        (["tail", "--run", "\x1b[31m\u202ered", "--store", "DATA"], 3, "no spans of run �[31m�red in"),
+        (["tail", "--run", "x" * 5000, "--store", "DATA"], 3, f"no spans of run {'x' * 300}… in"),
     ],
 )
 def test_errors_are_one_line_and_an_exit_code(tailsight, data, arguments, code, says):
@@ -138,7 +141,16 @@ def test_errors_are_one_line_and_an_exit_code(tailsight, data, arguments, code, 
     assert (given, out) == (code, "")
     assert err.startswith("tailsight: ")
     assert err.count("\n") == 1
+    assert err.removesuffix("\n").isprintable()
     assert says in err
+
+
+def test_a_filter_is_shown_without_what_a_terminal_would_obey(tailsight, data):
+    options = ("--store", data, "--all-time", "--stage", "queue", "--stage", "\x1b[2J\x9b31m")
+    code, out, _ = tailsight("breakdown", *options)
+    assert code == 0
+    assert "stage=queue|�[2J�31m\n" in out
+    assert all(line.isprintable() for line in out.splitlines())
 
 
 def test_help_lists_every_command_without_importing_any(tailsight, monkeypatch):
@@ -176,6 +188,21 @@ def test_a_package_that_a_command_misses_while_it_runs_names_its_extra(tailsight
     monkeypatch.setattr(commands.importlib, "import_module", lambda name: type("module", (), {"command": command}))
     monkeypatch.setitem(COMMANDS, "up", CommandSpec("somewhere", "all", ""))
     assert tailsight("up")[::2] == (2, "tailsight: `tailsight up` needs chdb: pip install 'tailsight[all]'\n")
+
+
+def test_ctrl_c_while_the_command_is_still_loading_shows_no_traceback(monkeypatch):
+    """What takes long to import is imported where Ctrl-C is caught."""
+    loaded = "import sys, tailsight_cli.main; print({'click', 'email', 'logging', 'rich'} & set(sys.modules))"
+    result = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert result.stdout == "set()\n"
+
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "run", interrupted)
+    with pytest.raises(SystemExit) as ending:
+        main.main([])
+    assert ending.value.code == 130
 
 
 def test_a_bare_installation_says_what_to_install(tailsight, monkeypatch):

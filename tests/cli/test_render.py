@@ -29,7 +29,7 @@ from tailsight_analysis import (
 )
 from tailsight_cli.render.breakdown import render_breakdown
 from tailsight_cli.render.tail import render_tail, verdict
-from tailsight_cli.render.text import bar, percent, significant
+from tailsight_cli.render.text import bar, percent, percent_range, significant
 
 WINDOW = Window(1_795_305_600_000_000_000, 1_795_309_200_000_000_000)
 
@@ -246,7 +246,7 @@ def test_a_sampled_tail_says_what_it_rests_on():
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0, "0"), (41.23, "41.2"), (9.9998, "10.0"), (999.6, "1,000"), (123456.7, "123,457"), (1.005, "1.00"),
-     (0.0421, "0.0421"), (0.00001, "<0.0001"), (-0.00001, "0"), (-0.5, "-0.500"), (-28.26, "-28.3"), (99.96, "100")],
+     (0.0421, "0.0421"), (0.00001, "<0.0001"), (-0.00001, "0"), (-0.5, "−0.500"), (-28.26, "−28.3"), (99.96, "100")],
 )  # fmt: skip
 def test_numbers_have_three_significant_digits(value, text):
     assert significant(value) == text
@@ -256,7 +256,7 @@ def test_numbers_have_three_significant_digits(value, text):
 def test_a_number_as_written_is_near_the_number(value):
     text = significant(value)
     if "<" not in text and ">" not in text:
-        assert float(text.replace(",", "")) == pytest.approx(value, rel=0.006, abs=0.00005)
+        assert float(text.replace(",", "").replace("−", "-")) == pytest.approx(value, rel=0.006, abs=0.00005)
 
 
 @pytest.mark.parametrize(
@@ -267,12 +267,19 @@ def test_a_number_as_written_is_near_the_number(value):
         (0.0412, "4.1 %"),
         (0.0996, "10 %"),
         (1e-6, "<0.1 %"),
-        (-0.02, "-2.0 %"),
+        (-0.02, "−2.0 %"),
         (-1e-6, "0 %"),
     ],
 )
 def test_percent(share, text):
     assert percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"), [(0.17, 0.64, "17–64 %"), (-0.063, 0.36, "−6.3 to 36 %"), (0, 1.02, "0–102 %")]
+)
+def test_a_range_of_shares_shows_a_minus_that_is_no_dash(low, high, text):
+    assert percent_range(low, high) == text
 
 
 @given(st.floats(-10, 10))

@@ -8,9 +8,12 @@ import pytest
 from analysis import brute_force
 from analysis.test_hardware import serving
 from analysis.test_pareto import requests
+from dashboard.test_charts_varied import a_comparison, a_hardware, a_type
 
-from tailsight_analysis import PRICES_ENV
+from tailsight_analysis import PRICES_ENV, Ratio
 from tailsight_cli import main
+from tailsight_cli.render.hardware import render_hardware, verdict
+from tailsight_cli.render.text import console
 from tailsight_storage import open_store
 
 
@@ -64,6 +67,14 @@ def test_variance_says_which_stage_and_which_hardware(tailsight, data):
     assert answer["data"]["stored"] == 900
 
 
+def test_hardware_without_any_stage_says_so_and_draws_no_table(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    console().print(render_hardware(a_hardware()))
+    out = capsys.readouterr().out
+    assert "Nothing to compare: no stage ran on more than one known type." in out
+    assert "─" not in out
+
+
 def test_hardware_says_like_with_like_beside_raw_and_why(tailsight, data):
     _, out, _ = tailsight("hardware", "--store", data, "--run", "hw", width=200)
     assert "L4 is 1." in out
@@ -100,6 +111,8 @@ def test_pareto_names_the_front_and_who_is_beaten(tailsight, data):
     assert "old is beaten at both by large, small." in out
     _, out, _ = tailsight("pareto", "--store", data, "--run", "models", width=120)
     assert "old is beaten at both probably by large, small." in out  # 150 requests leave the p99's upper end open
+    assert "; one variant is probably beaten at both." in out
+    assert " [≥ " in out
     _, out, _ = tailsight("pareto", "--store", data, "--run", "models", "--json", "--by", "model,version")
     answer = json.loads(out)
     assert answer["quality_key"] == "eval.score"
@@ -119,3 +132,12 @@ def test_what_cannot_be_answered_says_what_to_do(tailsight, data):
     assert "EPYC, H100, L4" in err
     code, _, err = tailsight("variance", "--store", data, "--run", "none")
     assert code == 3
+
+
+def test_a_difference_that_reads_as_none_is_no_verdict():
+    slow, same = a_type("L4", Ratio(2.0, 1.8, 2.2)), a_type("L4", Ratio(0.9999, 0.99985, 0.99995))
+    both = a_hardware(a_comparison("compute", slow), a_comparison("preprocess", same))
+    assert verdict(both) == ["L4 is 2.0× slower than H100 at compute, like with like [1.80–2.2]; raw 1.10×."]
+    assert verdict(a_hardware(a_comparison("preprocess", same))) == [
+        "No hardware type is faster or slower than another at the same work, beyond chance and half a percent."
+    ]

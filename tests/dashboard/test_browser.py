@@ -38,7 +38,7 @@ def test_stages_shows_numbers_and_charts(page: Page, address: str, store: Store,
     texts = drawn(page)
     for row in answer.rows:
         assert (row.group["stage"] or "(no stage)") in texts
-        assert share(row.self_share) in texts
+        assert share(row.path_share) in texts
     assert_well(page, address)
 
 

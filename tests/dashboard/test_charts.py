@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tailsight_analysis import (
+    Breakdown,
     BreakdownRow,
     DataQuality,
     Excess,
@@ -52,10 +53,17 @@ def a_tail(excesses: dict[str, float], *, typical_ms: float = 10.0, unaccounted_
     )
 
 
-def a_row(name: str, p50_ms: float = 1.0, self_share: float | None = 0.5) -> BreakdownRow:
+def a_row(name: str, p50_ms: float = 1.0, path_share: float | None = 0.5) -> BreakdownRow:
     quantiles = {f: p50_ms * k for f, k in (("p50_ms", 1), ("p90_ms", 2), ("p95_ms", 3), ("p99_ms", 4), ("p999_ms", 5))}
     return BreakdownRow(
-        count=10, **quantiles, max_ms=9.0, jitter_ms=3.0, error_rate=0.0, group={"stage": name}, self_share=self_share
+        count=10,
+        **quantiles,
+        max_ms=9.0,
+        jitter_ms=3.0,
+        error_rate=0.0,
+        group={"stage": name},
+        self_share=0.9,
+        path_share=path_share,
     )
 
 
@@ -89,6 +97,17 @@ def test_headline_names_stage_share_and_extra_time() -> None:
     )
     same = replace(answer, total=Excess(10.0, 10.0, 0.0, 0.0))
     assert wording.tail_headline(same) == "p99 is **41.2 ms**; the tail takes no longer than typical requests."
+
+
+def test_stages_show_shares_of_the_critical_path_which_add_up() -> None:
+    rows = (a_row("compute", path_share=0.7), a_row("", path_share=0.3))  # self_share, 0.9 each, would not
+    answer = Breakdown(WINDOW, Filters(), ("stage",), None, rows, 0)
+    bars = charts.path_shares(answer.rows, "stage").data[0]
+    assert list(bars.x) == [30.0, 70.0]
+    assert list(bars.text) == ["30 %", "70 %"]
+    assert wording.stages_headline(replace(answer, requests=rows[0])).endswith(
+        "**70 %** of the requests' time is **compute**."
+    )
 
 
 def test_no_attribute_is_said_in_words() -> None:
@@ -140,7 +159,7 @@ def test_tables_keep_numbers_and_show_texts() -> None:
     assert "≥80×" in html
     assert ">11×" in html
     assert "0.048" in html
-    assert tables.latencies([a_row("queue", self_share=None)], "stage").data["Own time"].isna().all()  # type: ignore[attr-defined]
+    assert tables.latencies([a_row("queue", path_share=None)], "stage").data["Critical path"].isna().all()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from tailsight_analysis import (
 from tailsight_dashboard import (
     charts_trace,
     charts_whatif,
+    links,
     tables_trace,
     tables_whatif,
     wording_causes,
@@ -195,6 +196,29 @@ def test_the_best_change_is_said_only_where_there_is_one(found: tuple[Outcome, .
 
 def test_missing_requests_for_intervals_are_said() -> None:
     assert "Not enough data for intervals: 300 more" in wording_whatif.notes(a_whatif(missing=300))
+
+
+def test_other_names_of_a_cause_are_said_once_and_never_its_own() -> None:
+    here = Place("ranker", "queue")
+    elsewhere = [Place("ranker", stage) for stage in ("compute", "postprocess")]
+    same = tuple(
+        Condition(place, key, value) for key, value in (("hardware", "L4"), ("host", "h4")) for place in elsewhere
+    )
+    conditions = (Condition(here, "hardware", "L4", same_as=same),)
+    cause = Cause("queue", "ranker", conditions, 1.0, 0.4, 2.5, 17.0, 0.83, (0.76, 0.87), 0.01, 58.0, ())
+    said = wording_causes.same_as(cause).replace("\\", "")
+    assert said == "(Almost) the same requests have: host = h4 (compute of ranker)."
+    only_own = replace(cause, conditions=(replace(conditions[0], same_as=same[:2]),))
+    assert wording_causes.same_as(only_own) == ""
+
+
+@pytest.mark.parametrize(
+    ("trace_id", "text"),
+    [("4bf92f3577b34da6a3ce929d0e0e4736", "4bf92f35"), ("0000000000000000a3ce929d0e0e4736", "a3ce929d")],
+    ids=["of-128-bits", "of-64-bits"],
+)
+def test_links_to_traces_can_be_told_apart(trace_id: str, text: str) -> None:
+    assert links.shown(trace_id) == text
 
 
 def test_a_cause_says_where_its_condition_was_seen_unless_it_is_there() -> None:

@@ -157,10 +157,10 @@ def test_a_queue_says_what_one_more_worker_would_change_only_where_it_can() -> N
     assert "Replayed, the wait is 4.00 ms where 20.0 ms were measured" in " ".join(wording_queues.checks(misfit))
     unknown = a_station(
         workers=None, utilisation=None, stored=50, one_more=OneMore(None, None, None, None),
-        notes=("requests were sampled, so how many ran at once is not known: say --workers",),
+        notes=("requests were sampled, so how many workers ran at once is not known",),
     )  # fmt: skip
     assert "cannot be told" in wording_queues.headline(unknown)
-    assert "how many ran at once is not known." in " ".join(wording_queues.checks(unknown))
+    assert "how many workers ran at once is not known." in " ".join(wording_queues.checks(unknown))
     assert "--workers" not in " ".join(wording_queues.checks(unknown)).replace("\\", "")
     assert len(charts_jitter.waits(unknown).layout.annotations) == 1
     lossy = a_station(little=Little(0.02, 0.08, None, None), unserved=7)

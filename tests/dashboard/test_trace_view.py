@@ -18,6 +18,7 @@ from testkit.processes import eventually
 
 from tailsight_analysis import NoSpansError, Store, Trace, Window, connect, tail, trace
 from tailsight_dashboard.format import count, duration
+from tailsight_dashboard.links import shown as shown_id
 from tailsight_dashboard.tables_trace import SPAN_TIMES
 
 MESSY_ID, LARGE_ID = f"{MESSY:032x}", f"{LARGE:032x}"
@@ -126,7 +127,7 @@ def test_without_an_id_traces_of_the_tail_are_offered(app: AppTest, store: Store
     opened(app, "trace", quantile="p95", service="ranker")
     app.multiselect(key="service").set_value([]).run()
     links = {link.proto.label.strip("`"): parse_qs(link.proto.query_string) for link in app.get("page_link")}
-    assert list(links) == [trace_id[:8] for trace_id in (*answer.examples.tail, *answer.examples.typical)]
+    assert list(links) == [shown_id(trace_id) for trace_id in (*answer.examples.tail, *answer.examples.typical)]
     assert [link["id"] for link in links.values()] == [
         [trace_id] for trace_id in (*answer.examples.tail, *answer.examples.typical)
     ]

@@ -36,7 +36,7 @@ def test_stages_table_has_the_values_of_breakdown(app: AppTest, store: Store, ev
     frame: pd.DataFrame = opened(app, by=by).dataframe[0].value
     assert list(frame[by.capitalize()]) == [row.group[by] or f"(no {by})" for row in answer.rows]
     assert list(frame["p99 (ms)"]) == [row.p99_ms for row in answer.rows]
-    assert list(frame["Own time"]) == [row.self_share for row in answer.rows]
+    assert list(frame["Critical path"]) == [row.path_share for row in answer.rows]
     assert list(frame["Spans"]) == [row.count for row in answer.rows]
 
 

@@ -35,7 +35,7 @@ def send_varied(otlp_url: str, at_ns: int) -> None:
     for number, (hardware, host) in enumerate(HOSTS):
         resource = {"service.name": "ranker", "host.name": host, "tailsight.hardware": hardware}
         random = Random(number)
-        post(otlp_url, request(_host(random, number, hardware, at_ns), resource).SerializeToString())
+        post(otlp_url, request(spans_of_host(random, number, hardware, at_ns), resource).SerializeToString())
         post(otlp_url, _power(at_ns, hardware, host), "metrics")
 
 
@@ -49,7 +49,8 @@ def _power(at_ns: int, hardware: str, host: str) -> bytes:
     return metrics_request([metric("hw.power", points, unit="W")], resource).SerializeToString()
 
 
-def _host(random: Random, number: int, hardware: str, at_ns: int) -> Iterator[dict[str, Any]]:
+def spans_of_host(random: Random, number: int, hardware: str, at_ns: int) -> Iterator[dict[str, Any]]:
+    """Make the spans of one host's requests, as `testkit.otlp.request` takes them."""
     arrives, free = 0.0, 0.0
     for index in range(REQUESTS_A_HOST):
         arrives += random.expovariate(1 / BETWEEN_MS)

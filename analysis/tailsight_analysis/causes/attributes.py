@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from tailsight_analysis.causes.conditions import Row
 from tailsight_analysis.queries import query
 from tailsight_analysis.requests.ledger import Ledger
 from tailsight_analysis.requests.sample import Cuts, Picked
+from tailsight_analysis.requests.trace_number import trace_number
+from tailsight_analysis.statistics.blocks import chance_in_time, time_blocks
 from tailsight_analysis.statistics.significance import (
     Bools,
     Floats,
@@ -48,9 +50,9 @@ PROMOTED_KEYS = (
     "thread.id",
     "thread.name",
 )
+InTime = Callable[[int], float]
 MOST_OF_TAIL, MOST = 2000, 4000  # requests whose attributes are read: it takes as long as the rest of the question
 _FEW = 1000  # requests, of which everything is read
-_MIX = np.uint64(11400714819323198485)  # as in sql/trace_facts.sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,18 +135,24 @@ def _fewer(key: int, requests: int, most: int) -> int:
 
 
 def over_represented(
-    rows: Iterable[Row], in_tail: Bools, in_typical: Bools, weight: Floats, tail: Picked, typical: Picked
+    rows: Iterable[Row],
+    in_tail: Bools,
+    in_typical: Bools,
+    weight: Floats,
+    start_ns: Ints,
+    tail: Picked,
+    typical: Picked,
 ) -> tuple[tuple[OverRepresented, ...], int]:
     """Return the significant values, greatest difference of shares first, and how many values were tested.
 
-    A request has a value wherever in its trace it is. `in_tail`, `in_typical` and `weight` have an entry a request;
-    `tail` and `typical` are the requests of each class in the sample.
+    A request has a value wherever in its trace it is. `in_tail`, `in_typical`, `weight` and `start_ns` have an entry a
+    request; `tail` and `typical` are the requests of each class in the sample.
     """
     holders: dict[tuple[str, str], list[Ints]] = {}
     for row in rows:
         if row.numbers is None:
             holders.setdefault((row.key, row.value), []).append(row.requests)
-    counted, tested = [], 0
+    counted, held_by, tested = [], [], 0
     tail_weight, typical_weight = np.where(in_tail, weight, 0.0), np.where(in_typical, weight, 0.0)
     for (key, value), parts in holders.items():
         members = parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))
@@ -154,6 +162,7 @@ def over_represented(
         tested += 1
         if of_tail < 2:
             continue
+        held_by.append(members)
         counted.append({
             "key": key,
             "value": value,
@@ -166,9 +175,18 @@ def over_represented(
         })  # fmt: skip
     if not counted:
         return (), 0
+    compared = np.flatnonzero(in_tail | in_typical)
+    compared = compared[np.argsort(start_ns[compared], kind="stable")]
+    block = time_blocks(start_ns[compared])
+
+    def in_time(number: int) -> float:
+        holds = np.zeros(len(weight), dtype=np.bool_)
+        holds[held_by[number]] = True
+        return chance_in_time(in_tail[compared], holds[compared], block)
+
     if bool((weight > 1).any()):
-        return judge_weighted(counted, tail, typical, tested), tested
-    return judge(counted, tail.requests, typical.requests, tested), tested
+        return judge_weighted(counted, tail, typical, tested, in_time), tested
+    return judge(counted, tail.requests, typical.requests, tested, in_time), tested
 
 
 class _RequestsOf:
@@ -176,8 +194,7 @@ class _RequestsOf:
 
     def __init__(self, trace_ids: Sequence[str]) -> None:
         halves = np.frombuffer(bytes.fromhex("".join(trace_ids)), dtype="<u8").reshape(-1, 2)
-        with np.errstate(over="ignore"):
-            number = halves[:, 0] ^ (halves[:, 1] * _MIX)
+        number = trace_number(halves[:, 0], halves[:, 1])
         self.order = np.argsort(number, kind="stable")
         self.number = number[self.order]
 
@@ -198,17 +215,26 @@ class _RequestsOf:
         return found
 
 
-def judge(rows: list[dict[str, Any]], tail: int, typical: int, tested: int) -> tuple[OverRepresented, ...]:
-    """Keep of the counted pairs what is over-represented. `tail` and `typical` are how many requests were looked at."""
+def _independently(_: int) -> float:
+    return 0.0
+
+
+def judge(
+    rows: list[dict[str, Any]], tail: int, typical: int, tested: int, in_time: InTime = _independently
+) -> tuple[OverRepresented, ...]:
+    """Keep of the counted pairs what is over-represented. `tail` and `typical` are how many requests were looked at.
+
+    `in_time` is the p-value of a row that holds whatever time does to requests; without it they are independent.
+    """
     # spans may have come in since the requests were counted
     tail_with = np.minimum(np.array([row["tail_requests"] for row in rows], dtype=np.int64), tail)
     typical_with = np.minimum(np.array([row["typical_requests"] for row in rows], dtype=np.int64), typical)
-    p_values = benjamini_hochberg(fisher_over_represented(tail_with, typical_with, tail, typical), tested)
+    p_values = _corrected(fisher_over_represented(tail_with, typical_with, tail, typical), tested, in_time)
     return _listed(rows, tail_with / tail, typical_with / typical, 1 / typical, p_values)
 
 
 def judge_weighted(
-    rows: list[dict[str, Any]], tail: Picked, typical: Picked, tested: int
+    rows: list[dict[str, Any]], tail: Picked, typical: Picked, tested: int, in_time: InTime = _independently
 ) -> tuple[OverRepresented, ...]:
     """Keep of the counted pairs what is over-represented, where requests stand for several.
 
@@ -234,7 +260,18 @@ def judge_weighted(
     tail_share = np.minimum(column("tail_weight") / tail.weight, 1.0)
     typical_share = np.minimum(column("typical_weight") / typical.weight, 1.0)
     least = typical.heaviest / typical.weight
-    return _listed(rows, tail_share, typical_share, least, benjamini_hochberg(chances, tested))
+    return _listed(rows, tail_share, typical_share, least, _corrected(chances, tested, in_time))
+
+
+def _corrected(chances: Floats, tested: int, in_time: InTime) -> Floats:
+    """Correct p-values for as many tests, each the greater of the one given and of the one in time.
+
+    What is not significant by the first alone cannot be by both, so for that the second is not computed.
+    """
+    both = np.ones(len(chances))
+    for number in np.flatnonzero(benjamini_hochberg(chances, tested) <= SIGNIFICANCE).tolist():
+        both[number] = max(float(chances[number]), in_time(number))
+    return benjamini_hochberg(both, tested)
 
 
 def _floor(values: Any) -> Ints:

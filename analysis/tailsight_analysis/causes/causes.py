@@ -46,7 +46,10 @@ _LEAST_CASES = 5
 _BOTH_ODDS = 2.0  # of a second condition, among the requests that meet the first
 _BOTH_COVER = 0.8  # of the first condition's cases
 _LEAST_ELEVATED = 30
-_UNSELECTED_CHANCE = 0.01
+_UNSELECTED_CHANCE = 0.01  # of both levels together
+_BULK = 0.8  # of what a stage's cases take longer: where fewer than half of them do, they alone are its cases
+_FEW = 0.5
+_LEAST_BULK = 10
 EXAMPLES = 3
 _LOOKED_AT = 500  # requests, to see whether a number restates the time
 REST_COUNTS = 0.5  # of its share when causes are ordered: it says where, but not why
@@ -189,14 +192,11 @@ class _Search:
 
     def _question(self, unit: int) -> Question:
         requests = self.requests
-        excess = requests.contribution_ns[:, unit] - self.reference[unit]
-        usual = _upper(excess[requests.in_typical], requests.weight[requests.in_typical])
-        elevated = excess >= max(self.clearly_ns, usual)
-        case = requests.in_tail & elevated
+        case, control, elevated = self._cases(unit, np.ones(len(requests.weight), dtype=np.bool_))
         place = requests.places[unit]
         return Question(
             case=case,
-            control=requests.everyone & ~case,
+            control=control,
             elevated=elevated,
             time_ns=requests.contribution_ns[:, unit],
             weight=requests.weight,
@@ -206,6 +206,16 @@ class _Search:
             usable_pairs=self.usable_pairs,
             usable_numbers=self._usable_numbers(unit),
         )
+
+    def _cases(self, unit: int, among: Bools) -> tuple[Bools, Bools, Bools]:
+        """Find a stage's cases among some requests, their controls, and where it took as long as in the cases."""
+        requests = self.requests
+        excess = requests.contribution_ns[:, unit] - self.reference[unit]
+        level = max(self.clearly_ns, _upper(excess[requests.in_typical], requests.weight[requests.in_typical]))
+        case = requests.in_tail & among & (excess >= level)
+        level = max(level, _bulk_from(excess[case], requests.weight[case]))
+        case &= excess >= level
+        return case, requests.everyone & among & ~case, excess >= level
 
     def _usable_pairs(self) -> Bools:
         """Which pairs may be named: not those of a few requests only, nor those that say how it went."""
@@ -234,22 +244,24 @@ class _Search:
         left = np.ones(len(asked.case), dtype=np.bool_)
         excess = self.requests.contribution_ns[:, unit] - self.reference[unit]
         rest = excess.copy()
-        while len(causes) < MOST_OF_A_STAGE and int((asked.case & left).sum()) >= _LEAST_CASES:
-            now = asked.among(left)
+        now = asked
+        while len(causes) < MOST_OF_A_STAGE and int(now.case.sum()) >= _LEAST_CASES:
             rule = self._rule(unit, now, found)
             if rule is None:
                 break
             odds = odds_ratio(now.case, now.control, rule.holds, now.weight)
             explained = np.where(rule.holds & left, excess, 0.0) * (1 - 1 / odds)
-            cause = self._cause(unit, rule, explained, asked.case & left)
+            cause = self._cause(unit, rule, explained, now.case)
             if cause.excess_share < LEAST_SHARE:
                 break
             causes.append(cause)
             rest -= explained
             left &= ~rule.holds
-            found = self._significant(candidates(self.facts, self.ranges, asked.among(left)))
+            case, control, elevated = self._cases(unit, left)
+            now = replace(asked, case=case, control=control, elevated=elevated)
+            found = self._significant(candidates(self.facts, self.ranges, now))
         nothing = _Rule((), np.ones(len(excess), dtype=np.bool_), 1.0)
-        whole = self._cause(unit, nothing, rest, asked.case & left)
+        whole = self._cause(unit, nothing, rest, now.case)
         return [*causes, whole] if whole.excess_share >= LEAST_SHARE else causes
 
     def _rule(self, unit: int, asked: Question, found: list[Candidate]) -> _Rule | None:
@@ -273,24 +285,29 @@ class _Search:
     def _raises(self, unit: int, asked: Question, holds: Bools) -> bool:
         """Whether the stage takes longer where a condition holds, also among requests not chosen for being slow.
 
-        What brings a request into the tail by another stage makes it more common beside every stage's bad luck.
+        What brings a request into the tail by another stage makes it more common beside every stage's bad luck. Longer:
+        clearly so, or half as much longer as in its cases; a rare cause is lost among what is a little slow.
         """
         if odds_ratio(asked.case, asked.control, holds, asked.weight) < LEAST_ODDS:
             return False
         requests = self.requests
         among = requests.everyone & (asked.case | asked.control)
-        level = max(self.clearly_ns, 1.0)
-        elevated = (requests.contribution_ns[:, unit] - self.reference[unit] >= level) & among
-        if int(elevated.sum()) < _LEAST_ELEVATED:
+        excess = requests.contribution_ns[:, unit] - self.reference[unit]
+        clearly, much = max(self.clearly_ns, 1.0), float(np.median(excess[asked.case & holds])) / 2
+        if int((among & (excess >= clearly)).sum()) < _LEAST_ELEVATED:
             return True
-        others = among & ~elevated
+        return any(self._is_common(asked, among, excess >= level, holds) for level in {clearly, max(clearly, much)})
+
+    def _is_common(self, asked: Question, among: Bools, elevated: Bools, holds: Bools) -> bool:
+        """Whether a condition is more common where a stage is elevated."""
+        elevated, others = among & elevated, among & ~elevated
         if odds_ratio(elevated, others, holds, asked.weight) < LEAST_ODDS:
             return False
         counts = [int((side & holds).sum()) for side in (elevated, others)]
         chance = fisher_over_represented(
             np.array(counts[:1]), np.array(counts[1:]), int(elevated.sum()), int(others.sum())
         )
-        return bool(chance[0] <= _UNSELECTED_CHANCE)
+        return bool(chance[0] <= _UNSELECTED_CHANCE / 2)
 
     def _cause(self, unit: int, rule: _Rule, explained: Floats, case: Bools) -> Cause:
         """Measure what a rule explains of a stage's excess, an entry a request."""
@@ -331,6 +348,14 @@ def _upper(values: Floats, weight: Floats) -> float:
     order = np.argsort(values)
     reached = np.cumsum(weight[order]) / weight.sum()
     return float(values[order][min(int(np.searchsorted(reached, 0.9)), len(values) - 1)])
+
+
+def _bulk_from(excess: Floats, weight: Floats) -> float:
+    """Return the excess from which on a few of these requests hold most of it; 0 where it takes many of them."""
+    order = np.argsort(-excess, kind="stable")
+    held, count = np.cumsum((excess * weight)[order]), np.cumsum(weight[order])
+    last = int(np.searchsorted(held, _BULK * held[-1])) if len(held) else 0
+    return float(excess[order][last]) if last + 1 >= _LEAST_BULK and count[last] < _FEW * count[-1] else 0.0
 
 
 def _restates(values: Floats, time_ns: Floats) -> bool:

@@ -16,6 +16,7 @@ Ints = npt.NDArray[np.int64]
 
 MOST_REQUESTS = 500_000  # of more, their starts are not read
 SPANS_OF_TIME = (1, 4, 16)  # typical durations that arrivals are counted over
+_LONGEST_NS = 2**60  # 36 years, more than any clock is wrong by: so that no moment before a start overflows
 
 
 def fetch_load(
@@ -51,7 +52,7 @@ def load_at(
     in_flight = before - ended[np.searchsorted(ends, at_ns, side="right")]
     keys, counts = [Key(EVERYWHERE, IN_FLIGHT)], [in_flight]
     for spans in SPANS_OF_TIME:
-        length = max(1, spans * typical_ns)
+        length = min(max(1, spans * typical_ns), _LONGEST_NS)
         since = begun[np.searchsorted(start_ns, at_ns - length, side="left")]
         keys.append(Key(EVERYWHERE, f"{ARRIVALS} {_length(length)}"))
         counts.append(before - since)

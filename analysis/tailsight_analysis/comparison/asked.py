@@ -19,6 +19,7 @@ import numpy.typing as npt
 from tailsight_analysis.causes.attributes import PROMOTED_KEYS
 from tailsight_analysis.queries import query
 from tailsight_analysis.requests.accounting import Floats, Ints
+from tailsight_analysis.requests.trace_number import trace_number
 from tailsight_storage import Store
 
 MOST_VALUES = 50  # of a text that still describes a kind of request
@@ -119,7 +120,7 @@ def fetch_asked(
     Requests of one trace share what it says.
     """
     traces = np.frombuffer(bytes.fromhex("".join(trace_ids)), dtype="<u8").reshape(-1, 2)
-    keys = _mixed(traces[:, 0], traces[:, 1])
+    keys = trace_number(traces[:, 0], traces[:, 1])
     text_values: dict[str, npt.NDArray[Any]] = {}
     number_values: dict[str, Floats] = {}
     for (service, key), rows in _by_key(store, bound, texts, numbers).items():
@@ -135,17 +136,11 @@ def _put(
     into: npt.NDArray[Any], keys: npt.NDArray[np.uint64], rows: Mapping[str, npt.NDArray[Any]], column: str
 ) -> None:
     """Write a column of rows, one a trace, to the requests of these traces."""
-    wanted = _mixed(rows["trace_first"].astype(np.uint64), rows["trace_last"].astype(np.uint64))
+    wanted = trace_number(rows["trace_first"].astype(np.uint64), rows["trace_last"].astype(np.uint64))
     order = np.argsort(wanted, kind="stable")
     place = np.minimum(np.searchsorted(wanted[order], keys), len(order) - 1)
     found = wanted[order][place] == keys
     into[found] = rows[column][order][place[found]]
-
-
-def _mixed(first: npt.NDArray[np.uint64], last: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Make one number of a trace id's two, as good as unique, so that a trace is found by one binary search."""
-    mixed: npt.NDArray[np.uint64] = first * np.uint64(0x9E3779B97F4A7C15) ^ last
-    return mixed
 
 
 def _by_key(

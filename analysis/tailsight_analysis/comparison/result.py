@@ -13,11 +13,11 @@ from tailsight_analysis.quality import DataQuality
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a difference, in milliseconds, and its 95 % interval."""
+    """A part of a difference, in milliseconds, and its 95 % interval: an end is None where the data leave it open."""
 
     ms: float
-    low_ms: float
-    high_ms: float
+    low_ms: float | None
+    high_ms: float | None
 
     def to_json(self, name: str) -> dict[str, Any]:
         """Plain data: `NAME_ms` and `NAME_interval_ms`."""

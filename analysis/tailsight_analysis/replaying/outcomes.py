@@ -18,7 +18,9 @@ from tailsight_analysis.replaying.scenarios import Scenario
 from tailsight_analysis.replaying.stage_work import LEAST_UNITS, capped, moved, scaled
 from tailsight_analysis.requests.accounting import Floats
 from tailsight_analysis.scope import NS_PER_MS
-from tailsight_analysis.statistics.paired import bounds, draw, weighted_quantile
+from tailsight_analysis.statistics.blocks import interval
+from tailsight_analysis.statistics.intervals import Cells, Interval, quantile_intervals
+from tailsight_analysis.statistics.paired import Population, draw, weighted_quantile
 
 LEAST_MATCHED = 0.9  # of the work that would move to other hardware
 _AT_ONCE = 20_000_000  # entries of a table (spans, changes): about 0.6 GB while they are replayed
@@ -120,6 +122,7 @@ def outcomes(
                 float(before[place]) / NS_PER_MS,
                 float(after[0, place]) / NS_PER_MS,
                 (drawn_before[place], draws.quantile(durations[0], level) / NS_PER_MS) if draws and enough else None,
+                quantile_interval(found.population, durations[0], level, float(after[0, place])),
                 float(spread[place]) / NS_PER_MS,
             )
             for place, level in enumerate(levels)
@@ -191,12 +194,24 @@ def _replayed(found: Replayable, paces: Iterator[Floats]) -> Iterator[Floats]:
         yield from replay(plan, np.stack(batch, axis=1))[found.sample.entry].T
 
 
+def quantile_interval(population: Population, durations_ns: Floats, level: float, quantile_ns: float) -> Interval:
+    """Bound a quantile of durations: docs/analysis/confidence.md. In nanoseconds."""
+    cells = Cells.of_values(durations_ns, population.cluster, population.weight)
+    return quantile_intervals(cells, (level,), (quantile_ns,))[0]
+
+
 def _shift(
-    recorded_ms: float, before_ms: float, after_ms: float, drawn_ms: tuple[Floats, Floats] | None, spread_ms: float
+    recorded_ms: float,
+    before_ms: float,
+    after_ms: float,
+    drawn_ms: tuple[Floats, Floats] | None,
+    after: Interval,
+    spread_ms: float,
 ) -> Shift:
     """Put a quantile's shift together, from what it is in the sample before and after the change.
 
-    `drawn_ms` are draws of both, `spread_ms` the standard error that comes from the times of the scenario.
+    `drawn_ms` are draws of both, `after` bounds the quantile after the change, in nanoseconds, `spread_ms` is the
+    standard error that comes from the times of the scenario.
     """
     # The quantile of all requests is known: where that of the sample lies beside it, so does the replayed one, as far
     # as the two go together (a regression estimate: Cochran 1977, chapter 7).
@@ -204,25 +219,22 @@ def _shift(
     if drawn_ms is None:
         replayed_ms = after_ms + beside_ms
         return Shift(recorded_ms, replayed_ms, None, replayed_ms - recorded_ms, None)
-    before, after = drawn_ms
-    slope = float(np.cov(before, after)[0, 1] / max(before.var(ddof=1), 1e-300))
+    drawn_before, drawn_after = drawn_ms
+    slope = float(np.cov(drawn_before, drawn_after)[0, 1] / max(drawn_before.var(ddof=1), 1e-300))
     correction_ms = min(max(slope, 0.0), 1.0) * beside_ms
     replayed_ms = after_ms + correction_ms
 
-    def around(value: float, drawn: Floats) -> tuple[float, float]:
-        low, high = bounds(drawn)
-        # what the times of the scenario rest on is taken to be independent of the draws: their variances add up
+    def around(value: float, low: float, high: float) -> tuple[float, float]:
+        # what the times of the scenario rest on is taken to be independent of the rest: their variances add up
         return (
             value - math.hypot(max(value - low, 0.0), _Z * spread_ms),
             value + math.hypot(max(high - value, 0.0), _Z * spread_ms),
         )
 
+    bounds_ms = None
+    if after.low is not None and after.high is not None:
+        ends = (end / NS_PER_MS + correction_ms for end in (after.low, after.high))
+        bounds_ms = around(replayed_ms, *ends)
     delta_ms = replayed_ms - recorded_ms
-    shifted = delta_ms - (after_ms - before_ms)
-    return Shift(
-        recorded_ms,
-        replayed_ms,
-        around(replayed_ms, after + correction_ms),
-        delta_ms,
-        around(delta_ms, after - before + shifted),
-    )
+    shifted = drawn_after - drawn_before + (delta_ms - (after_ms - before_ms))
+    return Shift(recorded_ms, replayed_ms, bounds_ms, delta_ms, around(delta_ms, *interval(delta_ms, shifted)))

@@ -13,6 +13,7 @@ from tailsight_analysis.queries import query
 from tailsight_analysis.replaying.stage_work import NO_STAGE, Kinds, StageWork, stage_work
 from tailsight_analysis.requests.accounting import Floats, Ints, parents
 from tailsight_analysis.requests.sample import MAX_REQUESTS, Cuts, Sample, fetch_sample
+from tailsight_analysis.statistics.blocks import DRAWN_BLOCKS
 from tailsight_analysis.statistics.paired import Population
 from tailsight_storage import Store
 
@@ -96,14 +97,23 @@ def fetch_replayable(
     stratum = np.where(sample.in_tail, 0, 1)
     kept = np.bincount(stratum, sample.weight, minlength=len(weights))
     weight = sample.weight * (np.asarray(weights) / np.maximum(kept, 1e-300))[stratum]
-    _, cluster = np.unique(sample.spans.trace[sample.entry], return_inverse=True)
     work = stage_work(sample.spans, parent, stage, service, sample.entry, weight)
     kinds = None
     if with_kinds:
         batch = _batch_bins(store, parameters | cuts.parameters(), sample, work)
         kinds = Kinds(model * (batch.max(initial=0) + 1) + batch, hardware_of)
-    population = Population(weight, stratum, cluster.astype(np.int64), np.asarray(sizes, dtype=np.float64))
+    population = Population(weight, stratum, _stretches(sample), np.asarray(sizes, dtype=np.float64))
     return Replayable(sample, parent, population, work, stages, kinds, hardware)
+
+
+def _stretches(sample: Sample) -> Ints:
+    """Divide time into stretches with as many traces in each: the number of that in which each one began."""
+    _, trace = np.unique(sample.spans.trace[sample.entry], return_inverse=True)
+    first = np.full(int(trace.max(initial=-1)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, trace, sample.spans.start_ns[sample.entry])
+    place = np.empty(len(first), dtype=np.int64)
+    place[np.argsort(first, kind="stable")] = np.arange(len(first)) * DRAWN_BLOCKS // max(1, len(first))
+    return place[trace]
 
 
 def _column(sample: Sample, place: int) -> tuple[tuple[str, ...], Ints]:

@@ -2,8 +2,8 @@
 SELECT
     lower(hex(s.trace_id)) AS trace,
     reinterpretAsUInt64(s.span_id) AS span,
-    max(toFloat64OrZero(s.attributes['tailsight.batch.size'])) AS batch_size
+    max(arrayMap({{number}}, [s.attributes['tailsight.batch.size']])[1]) AS batch_size
 FROM spans AS s
 WHERE {{around}} AND {{in_sample}} AND s.trace_id IN (SELECT trace_id FROM ({{sampled}}))
-    AND toFloat64OrZero(s.attributes['tailsight.batch.size']) > 0
+    AND arrayMap({{number}}, [s.attributes['tailsight.batch.size']])[1] > 0
 GROUP BY trace, span

@@ -7,5 +7,5 @@ reinterpretAsUInt64(substring(s.trace_id, 9, 8)) AS trace_last,
 reinterpretAsUInt64(s.span_id) AS span,
 toUnixTimestamp64Nano(s.start_time) AS start_ns,
 s.duration_ns AS duration_ns,
-ifNull(toFloat64OrNull(s.attributes['tailsight.batch.size']), nan) AS batch_size,
-if(s.stage = 'queue', ifNull(toFloat64OrNull(s.attributes['tailsight.queue.depth']), nan), nan) AS depth
+arrayMap({{number}}, [s.attributes['tailsight.batch.size']])[1] AS batch_size,
+if(s.stage = 'queue', arrayMap({{number}}, [s.attributes['tailsight.queue.depth']])[1], nan) AS depth

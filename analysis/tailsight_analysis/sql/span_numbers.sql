@@ -11,11 +11,10 @@ FROM
         reinterpretAsUInt64(substring(s.trace_id, 9, 8)) AS trace_last,
         reinterpretAsUInt64(s.span_id) AS span,
         arrayFilter(p -> isFinite(tupleElement(p, 2)), arrayMap(
-            (key, number) -> (toUInt16(number), multiIf(
-                lower(s.attributes[key]) = 'true', 1.,
-                lower(s.attributes[key]) = 'false', 0.,
-                ifNull(toFloat64OrNull(s.attributes[key]), nan))),
-            {keys:Array(String)}, arrayEnumerate({keys:Array(String)}))) AS pairs
+            (value, number, place) -> (toUInt16(place), multiIf(lower(value) = 'true', 1., lower(value) = 'false', 0., number)),
+            arrayMap(key -> s.attributes[key], {keys:Array(String)}) AS texts,
+            arrayMap({{number}}, texts),
+            arrayEnumerate(texts))) AS pairs
     FROM spans AS s
     WHERE {{around}} AND {{in_sample}} AND s.trace_id IN (SELECT trace_id FROM ({{sampled}}))
 )

@@ -26,8 +26,8 @@ FROM
         SELECT
             s.service AS service,
             s.stage AS stage,
-            bitXor(reinterpretAsUInt64(substring(s.trace_id, 1, 8)),
-                reinterpretAsUInt64(substring(s.trace_id, 9, 8)) * toUInt64(11400714819323198485)) AS trace,
+            bitXor(reinterpretAsUInt64(substring(s.trace_id, 1, 8)) * toUInt64(11400714819323198485),
+                byteSwap(reinterpretAsUInt64(substring(s.trace_id, 9, 8)) * toUInt64(11400714819323198485))) AS trace,
             arrayJoin(arrayPushBack(
                 arrayFilter(p -> tupleElement(p, 2) != '', arrayConcat(
                     arrayFilter(p -> NOT has({promoted:Array(String)}, tupleElement(p, 1)),

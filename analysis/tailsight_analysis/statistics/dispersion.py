@@ -12,14 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student
 
-from tailsight_analysis.statistics.intervals import CONFIDENCE, Cells, Interval, quantile_intervals
+from tailsight_analysis.statistics.intervals import Cells, Interval, quantile_intervals
+from tailsight_analysis.statistics.linearised import block_sums, reach
 
 Floats = npt.NDArray[np.float64]
 
 BATCHES = 32
 _LEAST_BATCHES = 8
+_LEAST_SEVERAL = 300  # values that the variance rests on, by their parts of it: of fewer, the next one moves it
 _LEVELS = (0.25, 0.5, 0.75, 0.99)
 
 
@@ -113,15 +114,17 @@ def _variation(cells: Cells) -> tuple[float, Bounded | None]:
         return mean, Bounded(cv, None, None)
     # how much a value moves the logarithm of the coefficient
     influence = weight * (((middle - mean) ** 2 - variance) / (2 * variance) - (middle - mean) / mean)
+    squares = cells.weight * (middle - mean) ** 2
+    several = float(squares.sum()) ** 2 / max(float(squares @ (squares / np.maximum(cells.count, 1))), 1e-300)
     blocks, block = np.unique(cells.block, return_inverse=True)
     batch = np.arange(len(blocks)) * BATCHES // len(blocks) if len(blocks) > BATCHES else np.arange(len(blocks))
     batches = int(batch.max()) + 1
-    if batches < _LEAST_BATCHES or cells.count.sum() < 2 * batches:
+    width = None
+    if cells.count.sum() >= 2 * batches and several >= _LEAST_SEVERAL:
+        width = reach(block_sums(batch[block], influence[:, None]))
+    if width is None:
         return mean, Bounded(cv, None, None)
-    sums = np.bincount(batch[block], weights=influence, minlength=batches)
-    error = math.sqrt(float(sums @ sums) * batches / (batches - 1))
-    reach = float(student.ppf((1 + CONFIDENCE) / 2, batches - 1)) * error
-    return mean, Bounded(cv, cv * math.exp(-reach), cv * math.exp(reach))
+    return mean, Bounded(cv, cv * math.exp(-float(width[0])), cv * math.exp(float(width[0])))
 
 
 def _independent(cells: Cells, median: float) -> float:

@@ -110,29 +110,32 @@ def quantile_intervals(
     """
     if len(cells.value) == 0:
         return tuple(Interval(None, None, values_needed(level, confidence)) for level in levels)
-    order = np.argsort(cells.value, kind="stable")
+    order = np.lexsort((cells.block, cells.value))  # the store tells them in any order
     value, width = cells.value[order], cells.width[order]
     count, weight, weight2 = cells.count[order], cells.weight[order], cells.weight2[order]
     stored = int(cells.count.sum())
     total = float(weight.sum())
-    reached = np.cumsum(weight)
+    # one cell of several blocks is one place: within it, a bound lies where all of its values say
+    first = np.flatnonzero(np.diff(value, prepend=-np.inf) > 0)
+    begins, wide, held = value[first], width[first], np.add.reduceat(weight, first)
+    reached = np.cumsum(held)
     batches = _batches(cells)
     batch_of = [batch[order] for batch in batches]
 
     def at(share: float) -> float:
         """Return the value up to which this share of the weight lies."""
         wanted = min(max(share, 0.0), 1.0) * total
-        place = min(int(np.searchsorted(reached, wanted * (1 - _ROUNDING))), len(value) - 1)
-        inside = (wanted - (reached[place] - weight[place])) / weight[place]
-        return float(value[place] + width[place] * min(max(inside, 0.0), 1.0))
+        place = min(int(np.searchsorted(reached, wanted * (1 - _ROUNDING))), len(begins) - 1)
+        inside = (wanted - (reached[place] - held[place])) / held[place]
+        return float(begins[place] + wide[place] * min(max(inside, 0.0), 1.0))
 
     def up_to(limit: float) -> float:
         """Return the share of the weight that lies up to this value."""
-        place = int(np.searchsorted(value, limit, side="right")) - 1
+        place = int(np.searchsorted(begins, limit, side="right")) - 1
         if place < 0:
             return 0.0
-        inside = (limit - value[place]) / width[place] if width[place] else 1.0
-        return float(reached[place] - weight[place] * (1 - min(inside, 1.0))) / total
+        inside = (limit - begins[place]) / wide[place] if wide[place] else 1.0
+        return float(reached[place] - held[place] * (1 - min(inside, 1.0))) / total
 
     result = []
     for level, quantile in zip(levels, quantiles, strict=True):

@@ -2,8 +2,8 @@
 
 The bootstrap (Efron 1979) draws the requests anew, many times, and looks at the quantile before and after in the same
 draws: so that what the two have in common is no part of their difference. Draws are Poisson weights of mean 1 (Chamandy
-et al. 2012, "Estimating uncertainty for massive data streams"), one a cluster: requests of one trace come together.
-Bounds are the 2.5 % and 97.5 % points of the draws.
+et al. 2012, "Estimating uncertainty for massive data streams"), one a cluster: requests of one stretch of time come
+together.
 
 Where strata were sampled at different rates, the draws say what chance did to each stratum's size as well as to the
 choice from it: the size as if all its requests had been drawn, and the choice scaled to that.
@@ -23,7 +23,6 @@ Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 DRAWS = 1000
-CONFIDENCE = 0.95
 _SPARE = 16
 # Poisson numbers of mean 1 by their share of 65,536: a look into a table takes a tenth of the time of numpy's generator
 _POISSON: Floats32 = poisson.ppf((np.arange(1 << 16) + 0.5) / (1 << 16), 1).astype(np.float32)
@@ -89,12 +88,6 @@ def draw(population: Population, draws: int = DRAWS, seed: int = 0) -> Draws:
         wanted = expected * random.poisson(equal, draws) / equal
         mass[members] *= (wanted / np.maximum(mass[members].sum(axis=0), 1e-9)).astype(np.float32)
     return Draws(population.weight, mass, mass.sum(axis=0, dtype=np.float64))
-
-
-def bounds(drawn: Floats, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Points of the draws that leave out as many on either side."""
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
 
 
 def _drawn_quantile(values: Floats, draws: Draws, level: float) -> Floats:

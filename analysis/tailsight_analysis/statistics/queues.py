@@ -15,23 +15,25 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tailsight_analysis.statistics.block_bootstrap import block_draws, percentile_interval
+from tailsight_analysis.statistics.intervals import Cells, Interval, quantile_intervals
+from tailsight_analysis.statistics.linearised import mean_interval
 
 Floats = npt.NDArray[np.float64]
 
-BLOCKS = 40
-_DRAWS = 400
-_GRID = 600  # values that the p99 of a draw is read from
+BLOCKS = 40  # stretches of time
 
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """Mean and p99 of waiting times, in the unit of the times; intervals where they come from recorded ones."""
+    """Mean and p99 of waiting times, in the unit of the times; intervals where they come from recorded ones.
+
+    An end of the p99's is None where the data leave it open.
+    """
 
     mean: float
     p99: float
     mean_interval: tuple[float, float] | None = None
-    p99_interval: tuple[float, float] | None = None
+    p99_interval: Interval | None = None
 
 
 def erlang_c(servers: int, offered: float) -> float:
@@ -74,7 +76,11 @@ def replay(arrival: Floats, service: Floats, servers: int) -> Floats:
 
 
 def sum_up(waits: Floats, weight: Floats | None = None) -> Waits:
-    """Mean and p99 of waits in their order in time, with intervals from blocks of it (see block_bootstrap.py)."""
+    """Mean and p99 of waits in their order in time, with intervals from stretches of it.
+
+    Waits that follow each other are alike: the mean's interval is that of its logarithm (linearised.py), the p99's of
+    as few independent waits as tell as much (intervals.py).
+    """
     weights = np.ones(len(waits)) if weight is None else weight
     mean = float(waits @ weights / weights.sum())
     order = np.argsort(waits)
@@ -82,16 +88,17 @@ def sum_up(waits: Floats, weight: Floats | None = None) -> Waits:
     p99 = float(waits[order][min(int(np.searchsorted(reached, 0.99 * reached[-1])), len(waits) - 1)])
     if len(waits) < 5 * BLOCKS:
         return Waits(mean, p99)
-    block = np.arange(len(waits)) * BLOCKS // len(waits)
-    draws = block_draws(BLOCKS, _DRAWS)
-    means = (draws @ np.bincount(block, waits * weights)) / (draws @ np.bincount(block, weights))
-    grid = np.unique(np.quantile(waits, np.linspace(0.9, 1, _GRID)))
-    cell = np.searchsorted(grid, waits)
-    counts = np.bincount(block * len(grid) + cell, weights, BLOCKS * len(grid)).reshape(BLOCKS, len(grid))
-    cumulative = np.cumsum(draws @ counts, axis=1)
-    p99s = grid[(cumulative < 0.99 * cumulative[:, -1:]).sum(axis=1).clip(max=len(grid) - 1)]
-    low, high = percentile_interval(np.stack((means, p99s), axis=1))
-    return Waits(mean, p99, (float(low[0]), float(high[0])), (float(low[1]), float(high[1])))
+    block = np.arange(len(waits), dtype=np.int64) * BLOCKS // len(waits)
+    (of_p99,) = quantile_intervals(Cells.of_values(waits, block, weights), (0.99,), (p99,))
+    return Waits(mean, p99, _of_mean(mean, mean_interval(waits, weights, block)), of_p99)
+
+
+def _of_mean(mean: float, ends: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Take an interval as one of the logarithm; None where the mean might as well be anything."""
+    if ends is None or mean <= 0:
+        return ends
+    relative = (ends[1] - mean) / mean
+    return None if relative > 1 else (mean * math.exp(-relative), mean * math.exp(relative))
 
 
 def most_at_once(begin: Floats, end: Floats) -> int:

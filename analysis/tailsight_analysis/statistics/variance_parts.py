@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tailsight_analysis.statistics.linearised import block_sums, reach
+from tailsight_analysis.statistics.linearised import LEAST_BLOCKS, block_sums, reach
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 _COLUMNS_AT_ONCE = 256
+_NOTHING_LEFT = 1e-9  # of the variance, without one block: then nobody can say how shares vary from block to block
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class VarianceParts:
     """Parts of a variance. `covariance` is (parts, parts) and adds up to `variance`; of the population, not of n − 1.
 
     `share` is each part's Cov(x_i, T) ÷ Var(T), zeros where nothing varies. Intervals are of the shares: of the parts,
-    (low, high) of each, and of the cells of `covariance`; None where there were too few blocks, or nothing varies.
+    (low, high) of each, and of the cells of `covariance`; None where there were too few blocks, nothing varies, or only
+    one block does.
     """
 
     mean: Floats
@@ -46,27 +48,60 @@ def variance_parts(values: Floats, weight: Floats, block: Ints) -> VarianceParts
     mean: Floats = weight @ values / total
     centred = values - mean
     covariance: Floats = (centred * weight[:, None]).T @ centred / total
-    variance = max(float(covariance.sum()), 0.0)
+    whole = centred.sum(axis=1)
+    # not covariance.sum(): where parts make up for each other, what that leaves is rounding
+    variance = float(weight @ whole**2) / total
     parts = values.shape[1]
     # rounding alone leaves about this much of values that are all equal
     if variance <= (1e-12 * float(np.abs(mean).sum())) ** 2:
         return VarianceParts(mean, np.zeros((parts, parts)), 0.0, np.zeros(parts), None, None)
-    share = covariance.sum(axis=1) / variance
+    share: Floats = (weight * whole) @ centred / (total * variance)
     cells = covariance / variance
-    squares, scale = centred.sum(axis=1) ** 2, weight / (total * variance)
-    own = centred * centred.sum(axis=1)[:, None] - share * squares[:, None]
-    width = reach(block_sums(block, own * scale[:, None]))
+    no_interval = VarianceParts(mean, covariance, variance, share, None, None)
+    if len(np.unique(block)) < LEAST_BLOCKS:
+        return no_interval
+    without = _WithoutEach(weight, block)
+    variances = without.covariances(whole[:, None], whole[:, None])
+    if (variances <= _NOTHING_LEFT * variance).any():
+        return no_interval
+    width = without.reach(without.covariances(centred, whole[:, None]) / variances)
     if width is None:
-        return VarianceParts(mean, covariance, variance, share, None, None)
+        return no_interval
     first, second = np.triu_indices(parts)
     cell_width = np.empty((parts, parts))
     for at in range(0, len(first), _COLUMNS_AT_ONCE):  # so that the products of all pairs never stand in memory at once
         left, right = first[at : at + _COLUMNS_AT_ONCE], second[at : at + _COLUMNS_AT_ONCE]
-        moved = centred[:, left] * centred[:, right] - cells[left, right] * squares[:, None]
-        cell_width[left, right] = cell_width[right, left] = reach(block_sums(block, moved * scale[:, None]))
+        moved = without.covariances(centred[:, left], centred[:, right]) / variances
+        cell_width[left, right] = cell_width[right, left] = without.reach(moved)
     return VarianceParts(
         mean, covariance, variance, share, (share - width, share + width), (cells - cell_width, cells + cell_width)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _WithoutEach:
+    """Leaves out one block after the other (jackknife: Quenouille 1956, Tukey 1958).
+
+    Of a ratio with few large terms, it shows how much one block moves it; its first derivative shows too little of it.
+    """
+
+    weight: Floats
+    block: Ints
+
+    def covariances(self, left: Floats, right: Floats) -> Floats:
+        """Covariances of columns of `left` with those of `right`, without each block, (blocks, columns)."""
+        weight = self.weight[:, None]
+        total, of_left, of_right, product = (
+            values.sum(axis=0) - block_sums(self.block, values)
+            for values in (weight, weight * left, weight * right, weight * left * right)
+        )
+        result: Floats = product / total - of_left * of_right / total**2
+        return result
+
+    def reach(self, figures: Floats) -> Floats | None:
+        """Half the width of the 95 % interval of figures that were taken without each block."""
+        blocks = len(figures)
+        return reach((figures - figures.mean(axis=0)) * ((blocks - 1) / blocks))
 
 
 def share_of_slowest(total: Floats, weight: Floats, share: float = 0.01) -> tuple[float, npt.NDArray[np.bool_]]:

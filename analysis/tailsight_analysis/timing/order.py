@@ -107,7 +107,7 @@ def deadlines(events: Events, deadline_ms: float | None = None, *, sampled: bool
     known = np.isfinite(limits) & (limits > 0)
     if not known.any():
         return None
-    missed = events.duration_ns[known] > limits[known] * 1e6
+    missed = events.duration_ns[known] / 1e6 > limits[known]
     weight = events.weight[known]
     count, misses = float(weight.sum()), float(weight[missed].sum())
     if sampled:

@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from tailsight_analysis import Cause, Condition, Tail
-from tailsight_cli.render.text import new_table, percent, printable, quantile_name, significant
+from tailsight_cli.render.text import new_table, percent, percent_range, printable, quantile_name, significant
 
 NO_STAGE = "time without a stage"
 MOST_CAUSES = 8
@@ -23,11 +23,10 @@ def causes_table(result: Tail) -> RenderableType:
     for heading in ("of excess", "95 %", "tail", "typical", f"new {quantile}"):
         table.add_column(heading, justify="right", no_wrap=True)
     for cause in result.causes[:MOST_CAUSES]:
-        low, high = cause.excess_share_interval
         table.add_row(
             _named(cause),
             percent(cause.excess_share),
-            f"{percent(low)[:-2]}–{percent(high)}",
+            percent_range(*cause.excess_share_interval),
             *((percent(cause.tail_share), percent(cause.typical_share)) if cause.conditions else ("", "")),
             f"{significant(cause.without_ms)} ms" if cause.without_ms is not None else "",
         )

@@ -10,6 +10,8 @@ from rich.text import Text
 from tailsight_analysis.compare import Comparison, Difference, Part, Side, SideCount, SlowdownCause
 from tailsight_cli.render.quality import data_notes
 from tailsight_cli.render.text import (
+    MINUS,
+    NO_VALUE,
     bar,
     new_table,
     note_lines,
@@ -169,8 +171,8 @@ def _notes(result: Comparison) -> list[str]:
         )
     changed = [cause for cause in (*found.causes, *found.suspects) if _called_more(cause)]
     notes += [
-        f"{_name(cause)}: {significant(cause.baseline_calls)} calls a request became "
-        f"{significant(cause.candidate_calls)}."
+        f"{_name(cause)}: a request waited for it {significant(cause.baseline_calls)} times on average, then "
+        f"{significant(cause.candidate_calls)} times."
         for cause in changed
     ]
     return notes
@@ -182,10 +184,13 @@ def _called_more(cause: SlowdownCause) -> bool:
 
 def _signed(value: float) -> str:
     text = significant(abs(value))
-    return text if text == "0" else f"{'+' if value > 0 else '−'}{text}"
+    return text if text == "0" else f"{'+' if value > 0 else MINUS}{text}"
 
 
 def _range(part: Part) -> str:
     if part.ms == part.low_ms == part.high_ms == 0:
         return ""
-    return f"{_signed(part.low_ms)} to {_signed(part.high_ms)}"
+    if part.low_ms is None and part.high_ms is None:
+        return NO_VALUE
+    low, high = (NO_VALUE if end is None else _signed(end) for end in (part.low_ms, part.high_ms))
+    return f"{low} to {high}"

@@ -41,7 +41,7 @@ class FittingTable:
             heading: max(cell_len(heading), *(cell_len(row.figures[heading]) for row in self.rows if row.figures))
             for heading in headings
         }
-        name = min(max(cell_len(self.heading), *(cell_len(row.name) for row in self.rows)), self.least_name)
+        name = min(max(cell_len(text) for text in (self.heading, *(row.name for row in self.rows))), self.least_name)
         for heading in self.dropped:
             if name + sum(widths[each] for each in headings) + GAP * (len(headings) + 1) <= options.max_width:
                 break

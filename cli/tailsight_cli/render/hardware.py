@@ -29,6 +29,7 @@ LEAST_COMPARABLE = 0.5
 _RATIO = "like with like"
 _WITHIN = "p99 within"
 _DROPPED = ("count", _WITHIN, "p50 ms", "at p99", "p99 ms", "comparable")
+_SAME = 0.005  # from 1: a ratio that reads 1.00
 _DIFFERENT = 0.05  # between raw and standardised ratio, relative, from which on both are said
 
 
@@ -36,7 +37,9 @@ def render_hardware(result: Hardware, priced: Sequence[str] = ()) -> RenderableT
     """Verdict in sentences, types stage by stage, and what requests take of each; `priced` have a price."""
     parts: list[RenderableType] = [title_line("Hardware, like with like", result.window, result.filters.label)]
     parts += [Text(sentence, style="bold") for sentence in verdict(result)]
-    parts += [Text(_sorted_by(result) + "\n"), _types(result), *note_lines(_notes(result))]
+    if result.comparisons:
+        parts += [Text(_sorted_by(result) + "\n"), _types(result)]
+    parts += note_lines(_notes(result))
     if any(use.busy_ms for use in result.uses):
         parts += [Text(""), _uses(result.uses), *note_lines(_use_notes(result, priced))]
     return Group(*parts)
@@ -49,13 +52,15 @@ def verdict(result: Hardware) -> list[str]:
         for each in comparison.types:
             ours = each.standardised
             waits = comparison.stage in WAITING  # no device works in them
-            if ours and not waits and ours.p_value is not None and ours.p_value <= SIGNIFICANCE:
+            if ours is None or waits or ours.p_value is None or abs(ours.mean_ratio.value - 1) < _SAME:
+                continue
+            if ours.p_value <= SIGNIFICANCE:
                 lost = abs(ours.mean_ms - ours.reference_mean_ms) * each.count
                 found.append((comparison.stage is None, -lost, _sentence(comparison, each)))
     if found:
         return [sentence for _, _, sentence in sorted(found)[:MOST_SENTENCES]]
     if any(each.standardised for comparison in result.comparisons for each in comparison.types):
-        return ["No hardware type is faster or slower than another at the same work, beyond chance."]
+        return ["No hardware type is faster or slower than another at the same work, beyond chance and half a percent."]
     several = any(len(comparison.types) > 1 for comparison in result.comparisons)
     reason = "types did too little of the same work" if several else "no stage ran on more than one known type"
     return [f"Nothing to compare: {reason}."]
@@ -153,7 +158,11 @@ def _uses(uses: Sequence[HardwareUse]) -> RenderableType:
 
 
 def _notes(result: Hardware) -> list[str]:
-    notes = ["Ratios are of mean times: 2× takes twice as long as the reference; “raw” is as it came, of all work."]
+    notes = []
+    if result.comparisons:
+        notes.append(
+            "Ratios are of mean times: 2× takes twice as long as the reference; “raw” is as it came, of all work."
+        )
     shares = [
         each.comparable_share
         for comparison in result.comparisons

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from tailsight_analysis import Certainty, Estimate, Pareto, Variant
+from tailsight_analysis import Certainty, Estimate, Interval, Pareto, Variant
 from tailsight_cli.render.fitting import FittingRow, FittingTable
 from tailsight_cli.render.quality import data_notes
 from tailsight_cli.render.text import (
@@ -16,6 +16,7 @@ from tailsight_cli.render.text import (
     requests_text,
     significant,
     title_line,
+    within,
 )
 
 EMPTY = "(none)"
@@ -50,8 +51,17 @@ def verdict(result: Pareto) -> str:
     if not beaten:
         return f"None of {len(rated)} variants is beaten at both quality and {latency}, as far as these data say."
     front = ", ".join(_name(variant.group) for variant in rated if variant.on_front)
-    number = "one variant is" if len(beaten) == 1 else f"{len(beaten)} variants are"
-    return f"On the front of quality and {latency}: {front or 'none'}; {number} beaten at both."
+    return f"On the front of quality and {latency}: {front or 'none'}; {_how_many(beaten)}."
+
+
+def _how_many(beaten: list[Variant]) -> str:
+    """Count who is beaten, those for certain apart from those that probably are."""
+    certain = sum(variant.dominated_by[0].certainty == Certainty.CERTAIN for variant in beaten)
+    counted = certain or len(beaten)
+    number = "one variant is" if counted == 1 else f"{counted} variants are"
+    if not certain:
+        return f"{number} probably beaten at both"
+    return f"{number} beaten at both" + (f", {len(beaten) - certain} probably" if certain < len(beaten) else "")
 
 
 def _counts(result: Pareto) -> str:
@@ -118,5 +128,4 @@ def _estimate(estimate: Estimate) -> str:
     value = significant(estimate.value)
     if estimate.low is None and estimate.high is None:
         return value
-    ends = ["?" if end is None else significant(end) for end in (estimate.low, estimate.high)]
-    return f"{value} [{ends[0]}–{ends[1]}]"
+    return f"{value} [{within(Interval(estimate.low, estimate.high))}]"

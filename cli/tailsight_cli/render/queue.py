@@ -85,8 +85,7 @@ def _notes(station: Station) -> Iterator[str]:
     if station.reproduced is False and station.one_more.replayed is not None:
         yield (
             f"Replayed, it is {_ms(station.one_more.replayed.mean)} ms where {_ms(station.service_wait_ns)} ms were "
-            "measured "
-            "(a batch waits to fill, other work holds the workers, or --workers is not what there is)."
+            "measured: a batch waits to fill, workers pause or do other work, or there are not as many (--workers)."
         )
     little = station.little
     if not little.holds:
@@ -105,16 +104,27 @@ def _notes(station: Station) -> Iterator[str]:
         )
     for note in station.notes:
         yield f"{note[0].upper()}{note[1:]}."
+    if station.workers is None:
+        yield "--workers says how many there are."
 
 
 def _waits(waits: Waits | None) -> list[str]:
     if waits is None:
         return [NO_VALUE] * 4
-    return [_ms(waits.mean), _interval(waits.mean_interval), _ms(waits.p99), _interval(waits.p99_interval)]
+    p99 = waits.p99_interval
+    return [
+        _ms(waits.mean),
+        _interval(waits.mean_interval),
+        _ms(waits.p99),
+        "" if p99 is None else _interval((p99.low, p99.high)),
+    ]
 
 
-def _interval(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f"[{_ms(interval[0])}, {_ms(interval[1])}]"
+def _interval(interval: tuple[float | None, float | None] | None) -> str:
+    if interval is None:
+        return ""
+    low, high = (NO_VALUE if end is None else _ms(end) for end in interval)
+    return f"[{low}, {high}]"
 
 
 def _workers(count: int) -> str:

@@ -13,6 +13,7 @@ from tailsight_cli.render.text import (
     new_table,
     note_lines,
     percent,
+    percent_range,
     printable,
     quantile_name,
     requests_text,
@@ -80,9 +81,8 @@ def verdict(result: Tail) -> str:
     of_extra = f"of the tail's extra {significant(extra_ms)} ms"
     if result.causes and result.causes[0].conditions:
         cause = result.causes[0]
-        low, high = cause.excess_share_interval
         text = f"{threshold}; {percent(cause.excess_share)} {of_extra} is {cause_words(cause)}"
-        text += f" [{percent(low)[:-2]}–{percent(high)}]"
+        text += f" [{percent_range(*cause.excess_share_interval)}]"
         if cause.without_ms is not None and cause.without_ms < result.threshold_ms:
             text += f"; without it {quantile_name(result.quantile)} would be about {significant(cause.without_ms)} ms"
         return f"{text}."
@@ -118,8 +118,13 @@ def _examples(result: Tail) -> list[str]:
 
 def _attributes(result: Tail) -> RenderableType:
     if not result.attributes:
-        tested = f" ({result.attributes_tested:,} tested)" if result.attributes_tested else ""
-        return Text(f"No attribute value is over-represented in the tail{tested}.")
+        if not result.attributes_tested:
+            return Text("The requests carry no attribute values that could be compared.")
+        more = " The causes above rest on ranges and on what holds within a stage." if result.causes else ""
+        return Text(
+            f"No single attribute value is more frequent in the tail than chance and bursts explain "
+            f"({result.attributes_tested:,} tested).{more}"
+        )
     table = new_table()
     table.add_column("over-represented in the tail", overflow="fold", ratio=1)
     for heading in ("tail", "typical", "lift", "p"):

@@ -12,8 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tailsight_analysis import Interval, Window
+from tailsight_cli._errors import without_controls
 
 NO_VALUE = "–"
+MINUS = "−"
 PIPED_WIDTH = 160  # of output that goes to a file or another program
 GAP = 2
 _BAR_WIDTH = 12
@@ -38,7 +40,7 @@ def significant(value: float) -> str:
     if abs(rounded) < 0.00005:
         return "<0.0001" if value > 0 else "0"
     decimals = min(4, max(0, 2 - math.floor(math.log10(abs(rounded)))))
-    return f"{value:,.{decimals}f}"
+    return f"{value:,.{decimals}f}".replace("-", MINUS)
 
 
 def within(interval: Interval | None) -> str:
@@ -59,12 +61,17 @@ def percent(share: float) -> str:
         return "0 %"
     if abs(value) < 0.1:
         return "<0.1 %" if value > 0 else "0 %"
-    return f"{value:.0f} %" if abs(value) >= 9.95 else f"{value:.1f} %"
+    return (f"{value:.0f} %" if abs(value) >= 9.95 else f"{value:.1f} %").replace("-", MINUS)
+
+
+def percent_range(low: float, high: float) -> str:
+    """Write an interval of shares: `17–64 %`, `−6.3 to 36 %`."""
+    return f"{percent(low).removesuffix(' %')}{' to ' if low < 0 else '–'}{percent(high)}"
 
 
 def printable(text: str) -> str:
     """Make a name or value of foreign origin safe for a terminal: no control characters, no endless prompts."""
-    shown = "".join(character if character.isprintable() else "�" for character in text[:_LONGEST_VALUE])
+    shown = without_controls(text[:_LONGEST_VALUE])
     return shown + "…" if len(text) > _LONGEST_VALUE else shown
 
 
@@ -84,7 +91,7 @@ def title_line(title: str, window: Window, filters: str) -> RenderableType:
     """Say what is shown, of which time, under which filters."""
     text = Text.assemble((title, "bold"), "  ", (window.label, "dim"))
     if filters:
-        text.append(f"\n{filters}", style="dim")
+        text.append(f"\n{without_controls(filters)}", style="dim")
     text.append("\n")
     return text
 

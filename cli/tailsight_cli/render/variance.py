@@ -8,6 +8,7 @@ from rich.text import Text
 from tailsight_analysis import Variance, VarianceTerm
 from tailsight_cli.render.quality import data_notes
 from tailsight_cli.render.text import (
+    MINUS,
     NO_VALUE,
     bar,
     new_table,
@@ -110,7 +111,7 @@ def _pairs(terms: list[VarianceTerm]) -> RenderableType:
     table.add_column("correlation", justify="right", no_wrap=True)
     for term in terms:
         names = " + ".join(_name(stage) for stage in term.stages)
-        correlation = NO_VALUE if term.correlation is None else f"{term.correlation:.2f}"
+        correlation = NO_VALUE if term.correlation is None else f"{term.correlation:.2f}".replace("-", MINUS)
         table.add_row(Text(names), f"{percent(term.share):>6}{_interval(term.share_interval)}", correlation)
     return table
 
@@ -164,5 +165,5 @@ def _name(stage: str) -> str:
 def _interval(interval: tuple[float, float] | None) -> str:
     if interval is None:
         return ""
-    low, high = (f"{end * 100:.0f}" for end in interval)
-    return f" [{low}–{high}]"
+    low, high = (f"{round(end * 100)}".replace("-", MINUS) for end in interval)
+    return f" [{low}{' to ' if interval[0] < 0 else '–'}{high}]"

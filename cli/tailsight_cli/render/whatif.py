@@ -10,6 +10,7 @@ from rich.text import Text
 from tailsight_analysis import Outcome, WhatIf
 from tailsight_cli.render.quality import data_notes
 from tailsight_cli.render.text import (
+    MINUS,
     NO_VALUE,
     new_table,
     note_lines,
@@ -20,8 +21,6 @@ from tailsight_cli.render.text import (
     significant,
     title_line,
 )
-
-_MINUS = "−"
 
 
 def render_whatif(result: WhatIf) -> RenderableType:
@@ -108,4 +107,4 @@ def _fixed(value_ms: float, decimals: int, plus: str = "") -> str:
     text = f"{abs(value_ms):,.{decimals}f}"
     if not float(text.replace(",", "")):
         return "0"
-    return f"{_MINUS if value_ms < 0 else plus}{text}"
+    return f"{MINUS if value_ms < 0 else plus}{text}"

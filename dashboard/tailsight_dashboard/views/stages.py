@@ -83,9 +83,9 @@ def groups(answer: Breakdown, *, log: bool) -> None:
         st.plotly_chart(figure, config=charts.CONFIG, key="quantiles")
     with right:
         st.subheader("Where the requests' time goes (%)", anchor=False, help=NO_STAGE_HELP)
-        if any(row.self_share is not None for row in answer.rows):
-            figure = charts.self_shares(answer.rows, dimension)
-            st.plotly_chart(figure, config=charts.CONFIG, key="self-shares")
+        if any(row.path_share is not None for row in answer.rows):
+            figure = charts.path_shares(answer.rows, dimension)
+            st.plotly_chart(figure, config=charts.CONFIG, key="path-shares")
         else:
             st.markdown("Unknown: no whole request is among these spans.")
     if left_out := wording.groups_left_out(answer, charts.MOST_GROUPS):

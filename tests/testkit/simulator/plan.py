@@ -11,14 +11,20 @@ COUNTS = {
 }  # fmt: skip
 
 
-def plan(cases: int | None = None, kind: str | None = None) -> list[tuple[str, int]]:
-    """Return (kind, number) of all cases, kinds in turn; the first `cases` of them, or those of one kind."""
+def plan(cases: int | None = None, kind: str | None = None, first: int = 0) -> list[tuple[str, int]]:
+    """Return (kind, number) of all cases, kinds in turn; the first `cases` of them, or those of one kind.
+
+    `first` is the number that each kind begins with: other cases of the same kinds, as many.
+    """
     counts = {each: COUNTS[each] for each in KINDS if kind in (None, each)}
     wanted = [
-        (each, number) for number in range(max(counts.values(), default=0)) for each in counts if number < counts[each]
+        (each, first + number)
+        for number in range(max(counts.values(), default=0))
+        for each in counts
+        if number < counts[each]
     ]
     if kind and cases:  # of one kind there are as many as wanted
-        return [(kind, number) for number in range(cases)]
+        return [(kind, first + number) for number in range(cases)]
     return wanted[:cases]
 
 
