@@ -22,6 +22,8 @@ def headline(result: WhatIf) -> str:
     if best.delta_ms >= 0:
         return f"{name} is **{recorded}**, and no change here lowers it."
     bounds = f" [{_bounds(best.bounds_ms)}]" if best.bounds_ms else ""
+    if best.delta_bounds_ms is None:
+        bounds = ", but nobody can say how sure that is"
     return (
         f"If {_in_words(result.outcomes[0])}, {name} would fall from {recorded} to "
         f"**{duration(best.replayed_ms)}**{bounds}."

@@ -173,7 +173,7 @@ def test_answers_fit_any_width_without_cutting_figures(width):
         (an_outcome(Scenario(("queue",), on=H100), -11.8), f"if queue ran on {H100}, it would fall to"),
         (an_outcome(Scenario(("queue",), times=1.2), 10), "if queue were 20 % slower, it would rise to 51.2 ms"),
         (an_outcome(Scenario(("queue",), times=0.8), -1, sure=False), "no change here moves it by more than chance."),
-        (an_outcome(Scenario(("queue",), times=0.8), -1, bounded=False), "it would fall to 40.2 ms."),
+        (an_outcome(Scenario(("queue",), times=0.8), -1, bounded=False), "to 40.2 ms, but nobody can say how sure that is."),
     ],
     ids=["at", "several", "on", "slower", "chance", "no bounds"],
 )  # fmt: skip
@@ -191,4 +191,5 @@ def test_what_is_missing_and_what_is_estimated_is_said():
     text = text_of(render_whatif(answer), 120)
     assert "4,000 of 10,000 requests replayed" in text
     assert "5,000 requests are stored" in text
-    assert "too few cases ran on that hardware" in text
+    assert "too few cases ran on that hardware: for p99 it takes 1,000 of them." in " ".join(text.split())
+    assert verdict(answer).endswith(", but nobody can say how sure that is.")

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from tailsight_analysis import Outcome, WhatIf
+from tailsight_analysis.latency import LEAST_BEYOND
 from tailsight_cli.render.quality import data_notes
 from tailsight_cli.render.text import (
     MINUS,
@@ -65,6 +66,8 @@ def verdict(result: WhatIf) -> str:
     best = sure[0]
     moves = "fall" if best.tail.delta_ms < 0 else "rise" if best.tail.delta_ms > 0 else "stay"
     bounds = f" [{_bounds(best.tail.bounds_ms, _decimals(result.quantile_ms))}]" if best.tail.bounds_ms else ""
+    if best.tail.delta_bounds_ms is None:
+        bounds = ", but nobody can say how sure that is"
     return f"{recorded}; if {_in_words(best)}, it would {moves} to {significant(best.tail.replayed_ms)} ms{bounds}."
 
 
@@ -85,7 +88,11 @@ def _notes(result: WhatIf) -> list[str]:
     if result.missing:
         notes.append(f"Not enough data for bounds: {requests_text(result.missing)} more are needed.")
     elif any(outcome.tail.bounds_ms is None for outcome in result.outcomes):
-        notes.append("Where there are no bounds, too few cases ran on that hardware for them.")
+        needed = math.ceil(round(LEAST_BEYOND / (1 - result.quantile), 6))
+        notes.append(
+            f"Where there are no bounds, too few cases ran on that hardware: for {quantile_name(result.quantile)} it "
+            f"takes {needed:,} of them."
+        )
     for outcome in result.outcomes:
         if outcome.matched_share is not None and outcome.matched_share < 1:
             share = percent(outcome.matched_share)
