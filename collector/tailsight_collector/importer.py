@@ -8,6 +8,7 @@ exporter); each also packed as `.gz` or `.zst`. The kind is found by content, no
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import time
 import zlib
@@ -31,6 +32,7 @@ from tailsight_collector.keep.records import encode_record, split_messages
 from tailsight_collector.receive import otlp_json
 from tailsight_collector.receive.checks import DAY_NS, YEAR_2000_NS, check
 from tailsight_collector.receive.signals import PROTOBUF
+from tailsight_collector.zstd_frames import is_zstd, unpacked
 from tailsight_storage import Store
 
 INSERT_BYTES = 16 * 1024 * 1024
@@ -39,7 +41,6 @@ SEND_TIMEOUT_S = 60.0
 MAX_RETRY_WAIT_S = 10.0
 _RETRYABLE = frozenset({429, 502, 503, 504})
 _GZIP_MAGIC = b"\x1f\x8b"
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 @dataclass(slots=True)
@@ -168,7 +169,7 @@ def import_files(
             imported.skipped.append(str(error))
         else:
             for request in requests:
-                _relabel(request, run=run, service=service)
+                relabel(request, run=run, service=service)
             target.send(_tallied(requests, imported))
             imported.files += 1
         bytes_done += path.stat().st_size
@@ -205,9 +206,8 @@ class _NoTraceError(Exception):
 def _unpacked(data: bytes) -> bytes:
     if data.startswith(_GZIP_MAGIC):
         return gzip.decompress(data)
-    if data.startswith(_ZSTD_MAGIC):
-        with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:
-            return reader.read()
+    if is_zstd(data[:4]):
+        return b"".join(unpacked(io.BytesIO(data)))
     return data
 
 
@@ -256,7 +256,8 @@ def _beginning(data: bytes) -> str:
     return repr(text.decode()) if text.isascii() and text.decode().isprintable() else text.hex(" ")
 
 
-def _relabel(request: ExportTraceServiceRequest, *, run: str | None, service: str | None) -> None:
+def relabel(request: ExportTraceServiceRequest, *, run: str | None = None, service: str | None = None) -> None:
+    """Put other labels on all spans of a request; None leaves them as they are."""
     for key, value in (("tailsight.run", run), ("service.name", service)):
         if value is None:
             continue

@@ -11,11 +11,10 @@ import asyncio
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from tailsight_collector.keep.journal import Journal
 from tailsight_collector.keep.records import encode_record
 from tailsight_collector.receive.repeats import Repeats
 from tailsight_collector.receive.signals import Signal
@@ -51,10 +50,17 @@ class Counts:
             self.acknowledgements.observe(took_s)
 
 
+class Log(Protocol):
+    """Where records are written down: a journal, or a file that somebody records into."""
+
+    def append(self, record: bytes) -> Future[None]:
+        """Write a record down; the future resolves once it is, or fails with OSError or JournalError."""
+
+
 class Intake:
     """Takes requests of one signal: decoded and checked, in the journal, synced; then they may be acknowledged."""
 
-    def __init__(self, signal: Signal, journal: Journal, threads: Executor, *, max_request_bytes: int) -> None:
+    def __init__(self, signal: Signal, journal: Log, threads: Executor, *, max_request_bytes: int) -> None:
         self.signal = signal
         self.counts = Counts()
         self.repeats = Repeats()
