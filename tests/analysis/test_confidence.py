@@ -185,7 +185,9 @@ def test_bounds_do_not_depend_on_the_order_of_cells_nor_on_which_block_a_value_i
     levels, quantiles = (0.5, 0.9, 0.99), (30.0, 46.0, 49.6)
     found = quantile_intervals(cells, levels, quantiles)
     mixed = random.permutation(len(cell))
-    told_otherwise = Cells(*(getattr(cells, part)[mixed] for part in ("value", "width", "block", "count", "weight", "weight2")))
+    told_otherwise = Cells(
+        *(getattr(cells, part)[mixed] for part in ("value", "width", "block", "count", "weight", "weight2"))
+    )
     assert quantile_intervals(told_otherwise, levels, quantiles) == found
     for interval, level in zip(found, levels, strict=True):
         exact = 10 + 40 * level  # values lie evenly

@@ -412,6 +412,23 @@ def test_the_plan_has_at_least_two_hundred_cases_of_all_kinds_and_finds_each_by_
         simulator.find("nonsense")
 
 
+def test_other_seeds_are_other_cases_of_the_same_kinds():
+    tasks, others = simulator.plan(), simulator.plan(first=500)
+    assert [(kind, number + 500) for kind, number in tasks] == others
+    assert simulator.plan(3, "nothing", 500) == [("nothing", 500), ("nothing", 501), ("nothing", 502)]
+
+
+def test_half_the_effect_is_half_of_what_an_affected_request_is_meant_to_lose():
+    lost = []
+    for effect in (1.0, 0.5):
+        more_ms = [
+            case.injected.duration_ms - case.without.duration_ms
+            for case in (make_case("network_delay", number, effect) for number in (1, 2, 3))
+        ]
+        lost.append(np.mean([np.median(each[each > 0.25 * np.quantile(each, 0.995)]) for each in more_ms]))
+    assert 0.3 < lost[1] / lost[0] < 0.7
+
+
 @pytest.mark.parametrize(
     ("text", "ends"),
     [
@@ -476,6 +493,19 @@ def test_the_truth_scores_as_right_and_anything_else_as_wrong(kind, scoring):
     if case.truths and not any(truth.has_condition for truth in case.truths):
         expected -= {"condition"}
     assert set(failed) == expected
+
+
+def test_a_case_with_two_false_answers_is_one_false_case_and_a_suspect_is_none_but_is_counted(scoring):
+    answers, rules = scoring
+    case = case_of("nothing")
+    suspect = answers.Cause("compute", (), "ranker", p_value=0.4)
+    period = answers.Answer((), (answers.Cause("", (answers.Condition("period", "512"),)),))
+    false = answers.Answer((), (answers.Cause("x", (answers.Condition("app.locale", "de"),)),))
+    told = rules.score(case, answers.Answer(), answers.Answer(("compute",), (), (suspect,)), answers.Answer())
+    assert (told.is_false, told.named_nothing, told.failed) == (False, True, ())
+    twice = rules.score(case, false, answers.Answer(), period)
+    assert (twice.is_false, twice.named_nothing) == (True, False)
+    assert rules.score(case_of("slow_stage"), false, false, period).is_false is None
 
 
 def test_a_period_is_right_within_three_percent_and_a_harmonic_is_wrong(scoring):

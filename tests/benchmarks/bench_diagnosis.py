@@ -4,7 +4,7 @@ Every case goes as OTLP into a real store; the public functions are asked, and t
 the true stage named first, the true condition among the first three causes, no cause where there is none. Definitions, and why
 each answer is accepted: docs/analysis/diagnosis_benchmark.md.
 
-Run: python tests/benchmarks/bench_diagnosis.py [--cases N] [--kind KIND] [--seeds-from N] [--jobs 2] [--json FILE]
+Run: python tests/benchmarks/bench_diagnosis.py [--cases N] [--kind KIND] [--seeds-from N] [--effect F] [--jobs 2] [--json FILE]
      python tests/benchmarks/bench_diagnosis.py --case cache_misses-03        one case, everything shown
 """
 
@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -55,7 +56,7 @@ def insert(store: Store, case: Case) -> Window:
     return window
 
 
-def run_case(kind: str, number: int) -> tuple[Case, Score, Answer, Answer, Answer, dict[str, float]]:
+def run_case(kind: str, number: int, effect: float) -> tuple[Case, Score, Answer, Answer, Answer, dict[str, float]]:
     """Make, insert and ask one case."""
     took_s, began_s = {}, time.perf_counter()
 
@@ -63,7 +64,7 @@ def run_case(kind: str, number: int) -> tuple[Case, Score, Answer, Answer, Answe
         nonlocal began_s
         took_s[name], began_s = time.perf_counter() - began_s, time.perf_counter()
 
-    case = simulator.make_case(kind, number)
+    case = simulator.make_case(kind, number, effect)
     lap("make")
     assert _store is not None
     window = insert(_store, case)
@@ -87,11 +88,11 @@ def start_worker(folder: str) -> None:
     _store.run("SYSTEM STOP MERGES")  # the tables are emptied before a merge could pay
 
 
-def work(task: tuple[str, int]) -> tuple[Score, dict[str, float]]:
+def work(task: tuple[str, int], effect: float) -> tuple[Score, dict[str, float]]:
     """Score one case; what goes wrong in it is its own result, not the end of the benchmark."""
     kind, number = task
     try:
-        _, scored, *_, took_s = run_case(kind, number)
+        _, scored, *_, took_s = run_case(kind, number, effect)
     except Exception as error:  # whatever an answer raises is that case's failure
         seed = 1000 * KINDS.index(kind) + number
         return Score(f"{kind}-{number:02}", kind, "", seed, errors=(f"{type(error).__name__}: {error}"[:300],)), {}
@@ -191,6 +192,9 @@ def print_rates(scores: Sequence[Score]) -> dict[str, tuple[int, int]]:
         "stage, tail": tail_stage, "stage, compare": compared_stage,
         "place, compare": rate(s.compared_place for s in scores),
         "stage, compare, proven": rate(s.proven_stage for s in scores),
+        # the same, counted more strictly: each case once, and a suspect held to be a claim
+        "false, of cases": rate(s.is_false for s in scores),
+        "suspect or cause of nothing": rate(s.named_nothing for s in scores),
         "false, tail": false_tail, "false, compare": false_compare, "false, period": false_period,
     }  # fmt: skip
     print("\nRates")
@@ -200,7 +204,7 @@ def print_rates(scores: Sequence[Score]) -> dict[str, tuple[int, int]]:
             if name in TARGETS
             else ""
         )
-        print(f"  {name:22} {shown(*counted)}{target}")
+        print(f"  {name:27} {shown(*counted)}{target}")
     return rates
 
 
@@ -219,12 +223,12 @@ def print_failures(scores: Sequence[Score]) -> None:
         )
 
 
-def show_case(name: str) -> None:
+def show_case(name: str, effect: float) -> None:
     """Run one case and show everything of it."""
     kind, number = simulator.find(name)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         start_worker(folder)
-        case, scored, tail, compared, periods, took_s = run_case(kind, number)
+        case, scored, tail, compared, periods, took_s = run_case(kind, number, effect)
         print(f"{case.name} (seed {case.seed}, attempt {case.attempts}): {case.variant}, p{case.quantile * 100:g}")
         print("\n".join(simulator.described(case.candidate.pipeline)))
         for truth in case.truths:
@@ -252,6 +256,10 @@ def parse() -> argparse.Namespace:
         "--seeds-from", type=int, default=0, metavar="N", choices=range(900),
         help="begin each kind with its case N (0 to 899) instead of 0: cases that nothing was tuned on",
     )  # fmt: skip
+    parser.add_argument(
+        "--effect", type=float, default=1.0, metavar="F",
+        help="multiply what a cause adds to a request by this (default: 1): how soon does the diagnosis fail?",
+    )  # fmt: skip
     parser.add_argument("--jobs", type=int, default=1, help="processes, each with a store of its own (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all scores and rates to a file")
     parser.add_argument("--case", metavar="NAME", help="run one case, by name or seed, and show everything of it")
@@ -263,7 +271,7 @@ def main() -> int:
     options = parse()
     if options.case:
         try:
-            show_case(options.case)
+            show_case(options.case, options.effect)
         except (ValueError, simulator.NoCaseError) as error:
             print(error, file=sys.stderr)
             return 2
@@ -273,7 +281,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         # spawned: the engine must not be inherited
         with multiprocessing.get_context("spawn").Pool(options.jobs, start_worker, (folder,)) as pool:
-            for done, result in enumerate(pool.imap_unordered(work, tasks), 1):
+            for done, result in enumerate(pool.imap_unordered(partial(work, effect=options.effect), tasks), 1):
                 results.append(result)
                 print(
                     f"\r{done}/{len(tasks)} cases, {time.perf_counter() - began_s:.0f} s",

@@ -37,6 +37,7 @@ class Score:
     false_tail: bool | None = None
     false_compare: bool | None = None
     false_period: bool | None = None
+    named_nothing: bool | None = None  # whether a comparison names a cause or a suspect where there is none
     compared_stage: bool | None = None
     compared_place: bool | None = None
     proven_stage: bool | None = None
@@ -53,6 +54,12 @@ class Score:
         wrong = [n for n in ("stage", "condition", "compared_stage", "compared_place") if getattr(self, n) is False]
         wrong += [name for name in ("false_tail", "false_compare", "false_period") if getattr(self, name)]
         return (*wrong, *self.errors)
+
+    @property
+    def is_false(self) -> bool | None:
+        """Whether any answer names a cause where there is none."""
+        answers = [each for each in (self.false_tail, self.false_compare, self.false_period) if each is not None]
+        return any(answers) if answers else None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -82,6 +89,7 @@ def score(case: Case, tail: Answer, compared: Answer, periods: Answer) -> Score:
             false_tail=any(is_false(cause, case.genuine) for cause in tail.causes) if asks_tail else None,
             false_compare=bool(compared.causes) if asks_compare else None,
             false_period=bool(periods.causes) if periods.is_asked else None,
+            named_nothing=bool(compared.stages) if asks_compare else None,
         )  # fmt: skip
     findable = [truth for truth in case.truths if truth.has_condition]
     return Score(

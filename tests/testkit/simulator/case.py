@@ -75,12 +75,19 @@ class _World:
     count: int
 
 
-def make_case(kind: str, number: int) -> Case:
-    """Make a case; the same for the same kind and number, always. Raises NoCaseError."""
+def make_case(kind: str, number: int, effect: float = 1.0) -> Case:
+    """Make a case; the same for the same kind, number and `effect`, always. Raises NoCaseError.
+
+    `effect` multiplies how much an affected request is meant to lose, and the least share of the excess with it.
+    """
     seed = 1000 * KINDS.index(kind) + number
     for attempt in range(MOST_ATTEMPTS):
         rng = np.random.default_rng([seed, attempt])
-        case = _quiet(kind, number, seed, attempt, rng) if kind in QUIET else _caused(kind, number, seed, attempt, rng)
+        case = (
+            _quiet(kind, number, seed, attempt, rng)
+            if kind in QUIET
+            else _caused(kind, number, seed, attempt, rng, effect)
+        )
         if case:
             return case
     raise NoCaseError(f"{kind} {number}: none in {MOST_ATTEMPTS} attempts")
@@ -89,12 +96,12 @@ def make_case(kind: str, number: int) -> Case:
 # --- cases with causes ------------------------------------------------------------------------------------------------
 
 
-def _caused(kind: str, number: int, seed: int, attempt: int, rng: np.random.Generator) -> Case | None:
+def _caused(kind: str, number: int, seed: int, attempt: int, rng: np.random.Generator, effect: float) -> Case | None:
     world = _world(kind, rng)
     plain = Simulation(world.pipeline, world.draws).run()
     quantile = float(rng.choice((0.95, 0.99))) if world.count >= 1400 else 0.95
     tail, typical = classes(plain.duration_ms, quantile)
-    wanted_ms = excess(plain.duration_ms, tail, typical) * float(rng.uniform(1.3, 3.0))
+    wanted_ms = excess(plain.duration_ms, tail, typical) * float(rng.uniform(1.3, 3.0)) * effect
     kinds = [kind] if kind != "two_causes" else [str(k) for k in rng.choice(PAIRED, 2, replace=False)]
     causes = []
     for each in kinds:
@@ -112,7 +119,7 @@ def _caused(kind: str, number: int, seed: int, attempt: int, rng: np.random.Gene
             shown = with_hosts(shown, changed, cause.pipeline.services[changed].hosts)
     injected = Simulation(world.pipeline, draws, _together(causes), _workers(causes), records=True).run()
     truths = tuple(_judged(cause, causes, injected, plain, draws, world, quantile) for cause in causes)
-    if not _is_clear(truths) or leading_stage(injected, quantile) not in {truth.stage for truth in truths}:
+    if not _is_clear(truths, effect) or leading_stage(injected, quantile) not in {truth.stage for truth in truths}:
         return None
     columns = _columns(rng, world, draws, causes)
     before_draws = draw(rng, world.pipeline, world.count, world.length_ms)
@@ -154,14 +161,14 @@ def _overrun_host(truth: Truth, injected: Outcome, draws: Draws, world: _World) 
     return same_hosts(service, {int(waited_ms.argmax())}, truth.conditions[0].places)
 
 
-def _is_clear(truths: tuple[Truth, ...]) -> bool:
-    least = LEAST_SHARE if len(truths) == 1 else LEAST_OF_TWO
+def _is_clear(truths: tuple[Truth, ...], effect: float) -> bool:
+    least = effect * (LEAST_SHARE if len(truths) == 1 else LEAST_OF_TWO)
     return (
         all(
             t.share >= least and t.stage_share >= least and LEAST_AFFECTED <= t.affected <= MOST_AFFECTED
             for t in truths
         )
-        and sum(truth.share for truth in truths) >= LEAST_SHARE
+        and sum(truth.share for truth in truths) >= effect * LEAST_SHARE
     )
 
 
