@@ -1,0 +1,103 @@
+"""How much more would decide? Assurance: the chance, given what was seen, that larger data give a verdict (O'Hagan 2005).
+
+What is true is drawn from what was seen: mostly nothing changes, sometimes something does by any amount; and how much
+runs vary is itself uncertain by its degrees of freedom. For each size of data it is then calculated in how many draws
+the intervals would lie above the tolerance, or all below. The least size with ASSURANCE is what is needed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+
+from tailsight_analysis.gating.result import Needed
+from tailsight_analysis.gating.samples import Floats
+
+ASSURANCE = 0.95
+MOST_TIMES = 1000
+DRAWS = 400
+_STEP = 1.2
+_UNCHANGED, _UNCHANGED_WITHIN, _CHANGED_WITHIN = 0.95, 0.005, 0.2  # share, and standard deviations, of true differences
+_GRID = np.concatenate([-np.geomspace(1.0, 1e-4, 150), [0.0], np.geomspace(1e-4, 1.0, 150)])
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """Tests of a gate, an entry each; logarithms.
+
+    `variance` is of one run, of which `from_within` comes from its own requests; `between` is that of all
+    tests of a kind. `freedom` is that of now,
+    `extra_freedom` of it comes from a calibration or caution; `each` is the p-value at which a test decides. `upper` says of a test that its upper bound counts too.
+    """
+
+    difference: Floats
+    tolerance: Floats
+    variance: Floats
+    from_within: Floats
+    between: Floats
+    freedom: Floats
+    extra_freedom: Floats
+    leverage: Floats
+    each: Floats
+    upper: np.ndarray[tuple[int], np.dtype[np.bool_]]
+
+
+def needed(tests: Tested, runs: tuple[int, int], requests: int, error: float) -> tuple[Needed | None, list[Needed]]:
+    """Say what the gate needs, and what each test would need alone. `requests` is how many a side there are now."""
+    random = np.random.default_rng(1)
+    count = len(tests.difference)
+    true = _true_differences(tests, random)
+    noise = np.sqrt(0.5) * random.standard_normal((DRAWS, 1)) + np.sqrt(0.5) * random.standard_normal((DRAWS, count))
+    scale = np.minimum(tests.freedom / random.chisquare(np.maximum(tests.freedom, 1.0), (DRAWS, count)), 100.0)
+    mood = np.median(tests.freedom) / random.chisquare(max(1.0, float(np.median(tests.freedom))), (DRAWS, 1))
+    between = np.maximum(tests.variance * scale - tests.from_within, tests.between * np.minimum(mood, 100.0))
+
+    def assured(more_runs: float, times_requests: float) -> tuple[float, Floats]:
+        """Chance that the gate is decided, and that each test is."""
+        after = (runs[0] + more_runs, runs[1] + more_runs)
+        leverage = tests.leverage * (1 / after[0] + 1 / after[1]) / (1 / runs[0] + 1 / runs[1])
+        error_now = np.sqrt((between + tests.from_within / times_requests) * leverage)
+        freedom = tests.freedom - tests.extra_freedom + 2 * more_runs + tests.extra_freedom
+        if more_runs and (sum(runs) == 2):
+            freedom = np.maximum(2.0 * more_runs, 1.0)  # caution is no longer needed
+        one = student.isf(error, freedom)
+        together = student.isf(tests.each, freedom)
+        found = true + noise * error_now
+        above = found - together * error_now > tests.tolerance
+        below = (found + one * error_now < tests.tolerance) | ~tests.upper
+        # by one test, whichever is likeliest, not by any: what is true of one is not drawn anew for the next
+        gate = (above | below.all(axis=1)[:, None]).mean(axis=0).max()
+        return float(gate), (above | below).mean(axis=0)
+
+    steps = np.unique(np.round(_STEP ** np.arange(1, 60)).astype(int))
+    by_runs = [(int(step), *assured(float(step), 1.0)) for step in steps if step <= MOST_TIMES]
+    ladder = [float(times) for times in 1.25 ** np.arange(1, 32)]
+    # one run a side never knows how much runs vary: no number of requests will do
+    by_requests = [(round(requests * (times - 1)), *assured(0.0, times)) for times in ladder] if sum(runs) > 2 else []
+    whole = Needed(_first(by_requests, None), _first(by_runs, None))
+    alone = [Needed(_first(by_requests, number), _first(by_runs, number)) for number in range(count)]
+    return whole, alone
+
+
+def _first(ladder: list[tuple[int, float, Floats]], test: int | None) -> int | None:
+    for size, gate, each in ladder:
+        if (gate if test is None else float(each[test])) >= ASSURANCE:
+            return size
+    return None
+
+
+def _true_differences(tests: Tested, random: np.random.Generator) -> Floats:
+    """Draw what may be true, (draws, tests): a mixture of no change and any change, given what was seen."""
+    error = np.sqrt(np.maximum(tests.variance * tests.leverage, 1e-18))
+    prior = np.gradient(_GRID) * (
+        _UNCHANGED * np.exp(-0.5 * (_GRID / _UNCHANGED_WITHIN) ** 2) / _UNCHANGED_WITHIN
+        + (1 - _UNCHANGED) * np.exp(-0.5 * (_GRID / _CHANGED_WITHIN) ** 2) / _CHANGED_WITHIN
+    )
+    result = np.empty((DRAWS, len(error)))
+    for number, (seen, apart) in enumerate(zip(tests.difference, error, strict=True)):
+        weight = prior * np.exp(-0.5 * np.minimum(((_GRID - seen) / apart) ** 2, 1400.0))
+        total = weight.sum()
+        result[:, number] = random.choice(_GRID, DRAWS, p=weight / total) if total > 1e-290 else seen
+    return result
