@@ -257,7 +257,7 @@ def _modes(row: JitterRow, cells: Cells, events: Events, tests: int) -> Modes | 
         widths[at] = cells.width
         weights = np.bincount(at, weights=cells.weight).astype(np.float64)
         counted = modes.Cells(edges, edges + widths, weights, row.spread.independent)
-    found = find_modes(replace(counted, effective=min(counted.effective, row.spread.independent)))
+    found = find_modes(replace(counted, effective=row.spread.independent))
     if found is None or len(found.modes) == 1:
         return found
     p_value = min(1.0, found.p_value * tests)

@@ -238,6 +238,24 @@ def test_a_slowdown_in_a_few_requests_is_proven_and_no_other_place_is(hook, leas
     assert proven >= least
 
 
+def test_changes_too_small_to_matter_are_no_causes():
+    """Both are beyond chance: 3 % of the slowdown, and under a millisecond in a few requests of twenty."""
+    two = [Place("api", "large", "", ""), Place("api", "small", "", "")]
+
+    def times(random, large, small):
+        noise = random.standard_normal((2000, 2))
+        return requests_of(np.stack((large + 0.3 * noise[:, 0], small + 0.05 * noise[:, 1]), axis=1))
+
+    random = np.random.default_rng(1)
+    found = compare_requests(times(random, 10, 10), times(random, 15, 10.15), two)
+    assert [cause.name for cause in found.causes] == ["large"]
+    for longer, named in ((0.8, []), (2.5, [("small", "tail")])):
+        random = np.random.default_rng(1)
+        few = 10 + longer * (random.random(2000) < 0.02)
+        found = compare_requests(times(random, 10, 10), times(random, 10, few), two)
+        assert [(cause.name, cause.where) for cause in found.causes] == named
+
+
 def test_what_came_in_one_stretch_is_not_proven_and_is_the_first_suspect():
     def last(random, count):
         return np.arange(count) > 0.8 * count

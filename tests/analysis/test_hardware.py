@@ -224,7 +224,7 @@ def test_energy_from_power_and_from_counters(store):
         sample(store, "hw.power", [(10, 100), (30, 100), (50, 200), (70, 200), (90, 200)], service)
     # a counter says more than samples of power: 50 W on the other machine, restarted once
     sample(store, "hw.energy", [(10, 1000), (40, 2500), (41, 0), (71, 1500)], host="h1", hw_id="gpu-1", kind="counter")
-    sample(store, "hw.power", [(10, 999), (50, 999)], host="h1", hw_id="gpu-1")
+    sample(store, "hw.power", [(10, 999), (60, 999), (100, 999)], host="h1", hw_id="gpu-1")
     # of another machine, which no span ran on
     sample(store, "hw.power", [(10, 500), (50, 500)], host="h7", hw_id="gpu-7")
     (use,) = hardware(store, WIDE).uses
@@ -280,10 +280,69 @@ def test_busy_time_of_requests_that_stand_for_several(store):
     assert use.cost_paid == pytest.approx(observed_s * 0.001 / sum(weights))
 
 
+def test_only_spans_of_the_requests_count_and_only_those_that_the_filters_pick(store):
+    """Beside each request two spans whose parent is lost, one on a type that no request ran on."""
+    spans = []
+    for n in range(1, 41):
+        spans += [
+            Span(n, 1, 0, n * PACE, 100, hardware="CPU"),
+            Span(n, 2, 1, n * PACE, 30, stage="preprocess"),
+            Span(n, 3, 1, n * PACE + 30, 50, stage="compute"),
+            *(
+                Span(n, 4 + at, 99, n * PACE, 70, stage="compute", hardware=kind)
+                for at, kind in enumerate(("T4", "L4"))
+            ),
+        ]
+    brute_force.insert(store, spans)
+    whole = hardware(store, WIDE)
+    assert {use.hardware: use.busy_ms for use in whole.uses} == pytest.approx({"L4": 0.08, "CPU": 0.02})
+    assert {each.hardware for comparison in whole.comparisons for each in comparison.types} <= {"CPU", "L4"}
+    assert [(each.count, each.sampled) for each in comparison(whole, "compute").types] == [(40, 40)]
+    compute = hardware(store, WIDE, Filters(stage=("compute",)))
+    assert {use.hardware: use.busy_ms for use in compute.uses} == pytest.approx({"L4": 0.05})
+
+
+def test_a_run_is_all_that_its_devices_did_and_a_filter_is_not(store):
+    brute_force.insert(store, [Span(n, 1, 0, n * PACE, 100, stage="compute", run="a") for n in range(1, 41)])
+    (of_run,) = hardware(store, WIDE, Filters(run=("a",)), prices={"L4": 1}).uses
+    assert None not in (of_run.utilisation, of_run.cost_paid)
+    (of_host,) = hardware(store, WIDE, Filters(run=("a",), host=("h1",)), prices={"L4": 1}).uses
+    assert (of_host.utilisation, of_host.cost_paid) == (None, None)
+
+
+def test_a_length_that_another_span_of_the_trace_says_is_the_requests(store):
+    random, spans = np.random.default_rng(8), []
+    for n in range(1, 1501):
+        kind = "L4" if n % 2 else "H100"
+        tokens = int(random.lognormal(6.2 if kind == "L4" else 5.6, 0.4))
+        ticks = round(2 * tokens * (1.5 if kind == "L4" else 1) * random.lognormal(0, 0.1))
+        spans += [
+            Span(n, 1, 0, n * PACE, ticks + 60, hardware="CPU"),
+            Span(n, 2, 1, n * PACE, 50, stage="preprocess", hardware="CPU", attributes=((TOKENS, str(tokens)),)),
+            Span(n, 3, 1, n * PACE + 55, ticks, stage="compute", hardware=kind),
+        ]
+    brute_force.insert(store, spans)
+    found = type_of(hardware(store, WIDE, reference="H100"), "compute", "L4")
+    assert found.raw_ratio > 2.4
+    assert found.standardised.mean_ratio.value == pytest.approx(1.5, rel=0.04)
+    assert (found.standardised.because.name, found.standardised.more) == ("input_length", True)
+
+
+def test_counts_of_a_sample_are_those_of_all(store, monkeypatch):
+    monkeypatch.setattr("tailsight_analysis.requests.sample.MAX_REQUESTS", 100)
+    brute_force.insert(store, [Span(n, 1, 0, n * PACE, 100, stage="compute") for n in range(1, 401)])
+    answer = hardware(store, WIDE)
+    (use,), (whole, compute) = answer.uses, answer.comparisons
+    assert (answer.requests, answer.stored, answer.sampled, use.requests) == (400, 400, 100, 400)
+    assert [(each.count, each.sampled) for each in (*whole.types, *compute.types)] == [(400, 100), (400, 100)]
+
+
 def test_time_of_stages_on_unknown_hardware_is_said(store):
     spans = [Span(n, 1, 0, n * PACE, 100, stage="compute", hardware="" if n % 4 == 0 else "L4") for n in range(1, 41)]
     brute_force.insert(store, [*spans, *(Span(n, 1, 0, n * PACE, 900, hardware="") for n in range(50, 60))])
-    assert hardware(store, WIDE).unknown_share == pytest.approx(0.25)
+    answer = hardware(store, WIDE)
+    assert answer.unknown_share == pytest.approx(0.25)
+    assert [use.hardware for use in answer.uses] == ["L4"]
 
 
 def test_several_devices_in_a_machine_are_counted(store):

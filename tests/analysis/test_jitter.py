@@ -1,5 +1,6 @@
 """Jitter: every measure against its definition as a loop, in a real store; messy, weighted and too little data."""
 
+import importlib
 import itertools
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from tailsight_analysis import (
     jitter,
     whole_time,
 )
+from tailsight_analysis.statistics import modes, periodicity
 from tailsight_analysis.statistics.dispersion import dispersion
 from tailsight_analysis.statistics.intervals import Cells
 from tailsight_analysis.statistics.modes import cells_of, find_modes
@@ -196,30 +198,81 @@ def test_p50_and_p99_have_the_bounds_that_breakdown_gives_them(store):
         assert plain["p99_interval_ms"] == pytest.approx([p99.low, p99.high])
 
 
-def test_p_values_are_corrected_for_all_groups_that_were_scanned(store):
-    random = np.random.default_rng(8)
+def pausing(random: np.random.Generator, count: int, weighted: bool = False) -> list[Span]:
+    """Requests that compute for long one time in five, and most of those that begin when a pause does."""
     spans = []
-    for n, start in enumerate(np.sort(random.integers(0, 20_000_000, 600)).tolist(), 1):
+    for n, start in enumerate(np.sort(random.integers(0, 20_000_000, count)).tolist(), 1):
         work = int((9_000 if random.random() < 0.2 else 3_000) * random.lognormal(0, 0.15))
         late = 25_000 if (start % 512_000) < 20_000 and random.random() < 0.7 else 0
+        weight = int(random.integers(1, 4)) if weighted else 1
         spans += [
-            Span(n, 1, 0, start, work + late + 40),
-            Span(n, 2, 1, start, int(random.lognormal(7, 0.3)), stage="preprocess", hardware="EPYC"),
+            Span(n, 1, 0, start, work + late + 40, weight=weight, decided=weighted),
+            Span(n, 2, 1, start, int(random.lognormal(6, 0.3)), stage="preprocess", hardware="EPYC"),
             Span(n, 3, 1, start, work + late, stage="compute"),
         ]
+    return spans
+
+
+def computing(answer):
+    return next(row for row in answer.rows if row.group["stage"] == "compute")
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_p_values_are_corrected_for_all_groups_that_were_scanned(store, monkeypatch, weighted):
+    spans = pausing(np.random.default_rng(8), 600, weighted)
     insert(store, spans)
     answer = jitter(store, EVERYTHING)
-    row = next(row for row in answer.rows if row.group["stage"] == "compute")
-    compute = sorted((span.start * TICK_NS, span.duration * TICK_NS) for span in spans if span.stage == "compute")
-    start_ns, duration_ns = np.array(compute).T
-    alone = find_period(start_ns, duration_ns).period.p_value
+    row = computing(answer)
+    compute = [span for span in spans if span.stage == "compute"]
+    start_ns, duration_ns = (
+        np.array([getattr(span, name) * TICK_NS for span in compute]) for name in ("start", "duration")
+    )
+    weight = np.array([span.weight for span in spans if span.parent == 0], dtype=float)
+    period = find_period(start_ns, duration_ns, weight if weighted else None).period.p_value
     groups = len(answer.rows) + 1  # and the requests as wholes
-    assert alone > 0
-    assert row.spike.period.p_value == pytest.approx(min(1, groups * alone), rel=1e-6)
-    counted = cells_of(duration_ns, np.ones(len(duration_ns)))
-    modes = find_modes(replace(counted, effective=min(counted.effective, row.spread.independent)))
-    assert len(row.modes.modes) == len(modes.modes) > 1
-    assert row.modes.p_value == pytest.approx(min(1, groups * modes.p_value))
+    assert period > 0
+    assert row.spike.period.p_value == pytest.approx(min(1, groups * period), rel=1e-6)
+    counted = cells_of(duration_ns, weight)
+    split = find_modes(replace(counted, effective=row.spread.independent))
+    assert len(row.modes.modes) == len(split.modes) > 1
+    assert row.modes.p_value == pytest.approx(min(1, groups * split.p_value))
+    # what would be significant alone is not among so many
+    monkeypatch.setattr(periodicity, "SIGNIFICANCE", (groups - 0.5) * period)
+    monkeypatch.setattr(modes, "SIGNIFICANCE", (groups - 0.5) * split.p_value)
+    less_sure = computing(jitter(store, EVERYTHING))
+    assert less_sure.spike is None
+    assert len(less_sure.modes.modes) == 1
+
+
+def test_the_groups_with_the_most_time_are_scanned_and_of_these_the_latest_spans(store, monkeypatch):
+    spans = pausing(np.random.default_rng(9), 1_500)
+    insert(store, spans)
+    module = importlib.import_module("tailsight_analysis.jitter")  # the package's name for it is the function
+    monkeypatch.setattr(module, "MOST_SCANNED", 2)
+    monkeypatch.setattr(module, "MOST_SCANNED_EVENTS", 1_000)
+    answer = jitter(store, EVERYTHING)
+    assert {row.group["stage"]: row.histogram is not None for row in answer.rows} == {
+        "": True,
+        "compute": True,
+        "preprocess": False,
+    }
+    spike = computing(answer).spike
+    first_scanned_ns = BASE_NS + [span for span in spans if span.stage == "compute"][500].start * TICK_NS
+    assert first_scanned_ns <= spike.first_ns < first_scanned_ns + spike.period.period_ns
+
+
+def test_stages_count_as_often_as_their_requests(store):
+    random = np.random.default_rng(10)
+    weights, lengths = random.integers(1, 6, 200), random.integers(100, 5_000, 200)
+    spans = []
+    for n, (weight, length) in enumerate(zip(weights.tolist(), lengths.tolist(), strict=True), 1):
+        spans.append(Span(n, 1, 0, n * 10_000, length + 5, weight=weight, decided=True))
+        spans.append(Span(n, 2, 1, n * 10_000, length, stage="compute"))
+    insert(store, spans)
+    row = computing(jitter(store, EVERYTHING)).to_json()
+    everyone = np.repeat(lengths, weights) / 1e3
+    assert (row["count"], row["stored"]) == (len(everyone), 200)
+    assert (row["p50_ms"], row["p99_ms"]) == pytest.approx(np.quantile(everyone, [0.5, 0.99]))
 
 
 def test_messy_traces_and_equal_spans(store):

@@ -183,20 +183,21 @@ def test_stages_are_ordered_by_excess_and_the_limit_holds(store):
 
 
 def test_promoted_keys_are_listed_once_under_their_columns_name(store):
+    # slow ones come every now and then: in one stretch of time they would prove nothing
     spans = [
         Span(
             n,
             1,
             0,
-            0,
-            200 if n > 90 else 100,
-            host="bad" if n > 90 else "good",
+            n,
+            100 if n % 11 else 200,
+            host="good" if n % 11 else "bad",
             resource=(("process.pid", str(n % 3)),),
         )
         for n in range(1, 101)
     ]
     brute_force.insert(store, spans)
-    assert [(a.key, a.value) for a in tail(store, window(0, 10), quantile=0.91).attributes] == [("host", "bad")]
+    assert [(a.key, a.value) for a in tail(store, window(0, 200), quantile=0.91).attributes] == [("host", "bad")]
 
 
 def test_a_request_has_a_value_once_however_many_of_its_spans_have_it(store):

@@ -48,7 +48,9 @@ def test_two_hosts_with_one_and_three_workers(store):
     one, waits_one = served(random, 1, 0.8, host="a")
     three, waits_three = served(random, 3, 0.85, host="b", first=10_000)
     insert(store, [*one, *three])
-    answer = {station.host: station for station in queueing(store, EVERYTHING).stations}
+    stations = queueing(store, EVERYTHING).stations
+    assert stations[0].wait.mean > stations[1].wait.mean
+    answer = {station.host: station for station in stations}
     for host, workers, load, waits in (("a", 1, 0.8, waits_one), ("b", 3, 0.85, waits_three)):
         station = answer[host]
         plain = station.to_json()
@@ -65,6 +67,7 @@ def test_two_hosts_with_one_and_three_workers(store):
         assert begin < plain["wait"]["mean_ms"] < end
         assert plain["replay_one_more"]["mean_ms"] < 0.35 * plain["replay"]["mean_ms"]
         assert plain["formula"]["mean_ms"] == pytest.approx(plain["replay"]["mean_ms"], rel=0.4)
+        assert plain["formula_one_more"]["mean_ms"] < 0.35 * plain["formula"]["mean_ms"]
         little = plain["little"]
         assert little["in_queue"] == pytest.approx(little["expected"])
         assert little["found_spans"] == pytest.approx(little["found_said"], abs=0.02)

@@ -120,6 +120,46 @@ def test_other_hardware_takes_its_own_times(store):
     assert outcome.tail.is_significant
 
 
+def test_few_cases_on_the_other_hardware_give_no_bounds(store):
+    """Of 600 requests 40 ran there: enough to say what it takes, and too few of them lie beyond its p90."""
+    parts = pipeline(np.random.default_rng(12), 600)
+    parts["there"] = np.arange(600) % 15 == 0
+    insert(store, spans_of(parts))
+    asked = [Scenario(("compute",), on="H100"), Scenario(("compute",), times=0.5)]
+    found = {
+        outcome.scenario.on: outcome
+        for outcome in whatif(store, window(0, 700), quantile=0.9, scenarios=asked).outcomes
+    }
+    assert found["H100"].matched_share == 1
+    assert (found["H100"].tail.bounds_ms, found["H100"].tail.delta_bounds_ms) == (None, None)
+    assert found[None].tail.bounds_ms is not None
+
+
+def test_a_tail_of_few_stored_requests_has_no_bounds_whatever_they_stand_for(store):
+    """The slowest of 400 stands for 40: the tail's tenth is it and four others."""
+    parts = pipeline(np.random.default_rng(13), 400)
+    weight = np.ones(400, dtype=np.int64)
+    weight[np.argmax(total(**parts))] = 40
+    insert(store, spans_of(parts, weight))
+    result = whatif(store, window(0, 500), quantile=0.9, scenarios=[Scenario(("queue",), times=0.5)])
+    assert result.requests == 439
+    assert result.missing > 80
+    assert (result.outcomes[0].tail.bounds_ms, result.outcomes[0].tail.delta_bounds_ms) == (None, None)
+
+
+def test_bounds_count_how_sure_the_times_of_a_change_are(store, monkeypatch):
+    insert(store, spans_of(pipeline(np.random.default_rng(14), 1200)))
+    asked = [Scenario(("compute",), on="H100"), Scenario(("queue",), at=0.5)]
+
+    def widths() -> dict[str | None, float]:
+        found = whatif(store, window(0, 1300), quantile=0.9, scenarios=asked).outcomes
+        return {outcome.scenario.on: np.ptp(outcome.tail.delta_bounds_ms) for outcome in found}
+
+    wide = widths()
+    monkeypatch.setattr("tailsight_analysis.replaying.outcomes._variants", lambda *_: 0)
+    assert all(wide[on] > width for on, width in widths().items())
+
+
 def test_other_hardware_is_compared_within_model_and_batch_size(store):
     """On the H100 all batches are large: taken together it would look slower, and it is twice as fast."""
     spans = []
@@ -371,7 +411,7 @@ def replayable_of(parts: dict[str, np.ndarray]) -> Replayable:
     everyone = Picked(count, float(count), 1.0)
     taken = Sample(
         spans=spans, group=stage, groups=(), matches=np.ones(5 * count, dtype=np.bool_), entry=entry, weight=ones,
-        failed=none > 0, in_tail=ones > 0, in_typical=none > 0, trace_ids=("",) * count, tail=everyone,
+        in_tail=ones > 0, in_typical=none > 0, trace_ids=("",) * count, tail=everyone,
         typical=Picked(0, 0.0, 1.0),
     )  # fmt: skip
     return Replayable(

@@ -29,7 +29,6 @@ class Ledger:
     start_ns: Ints
     duration_ns: Ints
     weight: Floats
-    failed: Bools
     in_tail: Bools
     in_typical: Bools
     trace_ids: tuple[str, ...]
@@ -68,7 +67,6 @@ def ledger_of(sample: Sample) -> Ledger:
         start_ns=sample.spans.start_ns[sample.entry],
         duration_ns=sample.spans.duration_ns[sample.entry],
         weight=sample.weight,
-        failed=sample.failed,
         in_tail=sample.in_tail,
         in_typical=sample.in_typical,
         trace_ids=sample.trace_ids,

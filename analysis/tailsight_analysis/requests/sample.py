@@ -78,7 +78,6 @@ class Sample:
     matches: Bools
     entry: Ints
     weight: Floats
-    failed: Bools
     in_tail: Bools
     in_typical: Bools
     trace_ids: tuple[str, ...]
@@ -124,7 +123,6 @@ def fetch_sample(store: Store, parameters: dict[str, Any], by: Sequence[str], cu
         matches=_column(rows, "matches", np.bool_),
         entry=entry,
         weight=weights[found],
-        failed=_column(requests, "failed", np.bool_)[found],
         in_tail=(is_class[found] & TAIL) > 0,
         in_typical=(is_class[found] & TYPICAL) > 0,
         trace_ids=_hex_ids(requests, found),

@@ -6,7 +6,6 @@ SELECT
     any(start_ns) AS start_ns,
     any(duration_ns) AS duration_ns,
     any(weight) AS weight,
-    any(failed) AS failed,
     groupBitOr(class) AS class
 FROM ({{sampled}})
 GROUP BY trace_first, trace_last, span_id
