@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tailsight_cli.alerting import ALERTS_ENV
 from tailsight_cli.guarding import OWN_NAME, OWN_TOKEN_ENV, own_token
 from tailsight_cli.processes import Child, Event, ProcessError
 from tailsight_collector.guard.exposure import is_loopback
@@ -28,6 +29,8 @@ LOAD_PATIENCE_S = 30.0
 STOP_PATIENCE_S = 30.0
 """More than the collector's own patience with a database that is slow while it shuts down."""
 _BEAT_S = 0.05
+# what this stack is meant to have of these, it is told by its options
+_NOT_FOR_CHILDREN = (TOKENS_ENV, ALERTS_ENV)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Stack:
         store: str | None = None,
         tokens: Path | None = None,
         insecure: bool = False,
+        alerts: Path | None = None,
         on_words: Callable[[str, str], None] | None = None,
     ) -> None:
         self._ports = ports
@@ -68,6 +72,8 @@ class Stack:
             self._arguments += ["--tokens", str(tokens)]
         if insecure:
             self._arguments.append("--insecure")
+        if alerts is not None:
+            self._arguments += ["--alerts", str(alerts)]
         self._dashboard_host = dashboard_host(ports.host, insecure=insecure and tokens is None)
         self._first_words: list[tuple[str, str]] = []
         self._cleanup = ExitStack()
@@ -174,7 +180,7 @@ def _environment(store: str, own_token: str) -> dict[str, str]:
     Never on a command line: everybody on the machine can read that.
     """
     own = {STORE_ENV: store, OWN_TOKEN_ENV: own_token}
-    others = {name: value for name, value in os.environ.items() if name not in own and name != TOKENS_ENV}
+    others = {name: value for name, value in os.environ.items() if name not in own and name not in _NOT_FOR_CHILDREN}
     return others | {name: value for name, value in own.items() if value}
 
 

@@ -26,6 +26,7 @@ COLUMNS = {
     "stage_latency_1m": "received_date",
     "hardware_samples": "received_at",
     "sender_batches": "received_at",
+    "alerts": "at",
 }
 FOREVER = 0
 MAX_DAYS = 36_500

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from starlette.types import ASGIApp
 
+from tailsight_collector.alerts.settings import STATE_FILE
 from tailsight_collector.errors import CollectorFailedError, SettingsError
 from tailsight_collector.guard import exposure
 from tailsight_collector.guard.access import Access, Caller
@@ -50,6 +51,7 @@ from tailsight_collector.watch.metrics import Metrics, SignalSource, Sources
 from tailsight_storage import ChdbDsn, Store, open_store
 
 if TYPE_CHECKING:
+    from tailsight_collector.alerts.running import RunningAlerts
     from tailsight_collector.receive.otlp_grpc import OtlpGrpc
 
 log = logging.getLogger(__name__)
@@ -100,6 +102,7 @@ class Collector:
             max_bytes=settings.max_metrics_journal_bytes,
         )
         self._sql_port: SqlPort | None = None
+        self._alerts: RunningAlerts | None = None
         self._is_recovered = False  # the embedded store: since the start nothing in it is in doubt
         self._addresses: Addresses | None = None
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="tailsight-decode")
@@ -152,6 +155,16 @@ class Collector:
                 any_name=self._settings.takes_any_name,
                 anybody_inserts=self._settings.sql_ingest,
             )
+        self._start_alerts(self._store)
+
+    def _start_alerts(self, store: Store) -> None:
+        """Evaluate rules, if there are any; alerts that rules of before have left open are ended."""
+        if self._settings.alerts is None and not (self._settings.data / STATE_FILE).exists():
+            return
+        from tailsight_collector.alerts.running import RunningAlerts  # an HTTP client: who has no rules needs none
+
+        self._alerts = RunningAlerts(self._settings.alerts, store, self._settings.data)
+        self._sources.alerts = self._alerts.alerts
 
     def _by_route(self, store: Store) -> Insert:
         """Make the insert of spans that takes each segment its own way into the store."""
@@ -172,7 +185,8 @@ class Collector:
         self._decoders.shutdown(wait=True, cancel_futures=True)
         self._traces.stop_taking()
         self._metrics.stop_taking()
-        queries_ended = self._sql_port.close() if self._sql_port else True
+        queries_ended = self._alerts.close() if self._alerts else True
+        queries_ended = (self._sql_port.close() if self._sql_port else True) and queries_ended
         deadline_s = time.monotonic() + DRAIN_TIMEOUT_S
         for line, store in ((self._traces, self._store), (self._metrics, self._metrics_store)):
             finished = line.close(max(0.0, deadline_s - time.monotonic()))
@@ -200,11 +214,11 @@ class Collector:
             only_name=settings.only_name,
         )
         self._sources.in_flight["http"] = otlp_http.in_flight
-        servers = [_server(otlp_http.app(), self._tls, guard)]
+        servers = [http_server(otlp_http.app(), self._tls, guard)]
         if self._sql_port:
             sockets.append(_listen(settings.host, settings.sql_port, "--sql-port"))
             self._sources.sql = SqlWatch(self._sql_port.app())
-            servers.append(_server(self._sources.sql, self._tls, guard))
+            servers.append(http_server(self._sources.sql, self._tls, guard))
         otlp_grpc, grpc_target = await self._serve_grpc()
         self._sources.in_flight["grpc"] = otlp_grpc.in_flight
         tasks = [
@@ -341,7 +355,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(app: ASGIApp, tls: ssl.SSLContext | None, guard: HttpGuard) -> uvicorn.Server:
+def http_server(app: ASGIApp, tls: ssl.SSLContext | None, guard: HttpGuard) -> uvicorn.Server:
+    """Make a server of our HTTP connections: under the guard's limits, and without signal handlers of its own."""
     return _Server(
         uvicorn.Config(
             app,

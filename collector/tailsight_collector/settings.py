@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tailsight_collector.alerts.settings import AlertPlan
 from tailsight_collector.errors import SettingsError
 from tailsight_collector.guard.exposure import is_loopback, refuse_open_doors
 from tailsight_collector.guard.tls import Tls
@@ -51,6 +52,7 @@ class CollectorSettings:
     """Without tokens: whether everybody who reaches the SQL port may insert."""
     http_limits: HttpLimits = field(default_factory=HttpLimits)
     retention: Retention = field(default_factory=lambda: Retention({}))
+    alerts: AlertPlan | None = None
 
     def __post_init__(self) -> None:
         named: dict[int, str] = {}

@@ -43,6 +43,8 @@ def parsed(arguments: Sequence[str]) -> click.Context:
         context = command.make_context(name, rest, parent=context)
         if not isinstance(command, click.Group):
             return context
+        if command.invoke_without_command and not context._protected_args:
+            return context
         found, command_found, rest = command.resolve_command(context, [*context._protected_args, *context.args])
         assert command_found is not None
         name, command = found or "", command_found

@@ -13,7 +13,7 @@ IN_PROCESS_ONLY = {
     "test_decoder": "segments are decoded in C where the engine is in the same process",
     "test_migrations": "the port lets nobody change tables",
 }
-TABLES = ("spans", "rejected_spans", "stage_latency_1m", "hardware_samples", "sender_batches")
+TABLES = ("spans", "rejected_spans", "stage_latency_1m", "hardware_samples", "sender_batches", "alerts")
 
 
 def pytest_generate_tests(metafunc):

@@ -8,10 +8,12 @@ from pathlib import Path
 import click
 
 from tailsight_cli._collecting import collector_errors
+from tailsight_cli.alerting import ALERTS_ENV
 from tailsight_cli.guarding import access_options, own_tokens_from_environment, tls_options
 from tailsight_cli.processes.lifeline import end_this_process, lifeline_option, say, when_stdin_closes
 from tailsight_collector import Addresses, CollectorSettings, Tls, run
 from tailsight_collector import settings as defaults
+from tailsight_collector.alerts.settings import AlertPlan
 from tailsight_collector.receive.limits import HttpLimits
 from tailsight_collector.retention import COLUMNS as RETAINED_TABLES
 from tailsight_collector.retention import Retention
@@ -119,6 +121,17 @@ def limit_options(command: click.decorators.FC) -> click.decorators.FC:
     return command
 
 
+def alerts_option(command: click.decorators.FC) -> click.decorators.FC:
+    """Add --alerts."""
+    return click.option(
+        "--alerts",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar=ALERTS_ENV,
+        show_envvar=True,
+        help="File of alert rules and webhooks, in TOML; see docs/alerts.md.",
+    )(command)
+
+
 def write_store_option(command: click.decorators.FC) -> click.decorators.FC:
     """Add --store of those who write."""
     return click.option(
@@ -164,9 +177,10 @@ def write_store_option(command: click.decorators.FC) -> click.decorators.FC:
     multiple=True,
     metavar="TABLE=DAYS",
     help="Keep a table's rows for so many days from their arrival, or `forever`; may be repeated. Tables: "
-    f"{', '.join(RETAINED_TABLES)}.  [default: as they are; in a new store 30 days, of stage_latency_1m and "
-    "sender_batches 400]",
+    f"{', '.join(RETAINED_TABLES)}.  [default: as they are; in a new store 30 days, of stage_latency_1m, "
+    "sender_batches and alerts 400]",
 )
+@alerts_option
 @click.option(
     "--sql-ingest",
     is_flag=True,
@@ -192,6 +206,7 @@ def command(
     tls_key: Path | None,
     tls_client_ca: Path | None,
     retain: tuple[str, ...],
+    alerts: Path | None,
     sql_ingest: bool,
     max_connections: int,
     header_timeout: float,
@@ -225,10 +240,19 @@ def command(
                 connections=max_connections, header_s=header_timeout, body_s=body_timeout, idle_s=idle_timeout
             ),
             retention=Retention.of(retain),
+            alerts=_alert_plan(alerts),
         )
         if lifeline:
             when_stdin_closes(end_this_process)
         run(settings, _tell_parent if lifeline else announce)
+
+
+def _alert_plan(file: Path | None) -> AlertPlan | None:
+    if file is None:
+        return None
+    from tailsight_cli.alerting.plan import alert_plan  # the statistics: who has no rules need not load them
+
+    return alert_plan(file)
 
 
 def store_from_environment(host: str, sql_port: int) -> str | None:

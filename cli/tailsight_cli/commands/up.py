@@ -8,6 +8,7 @@ import click
 
 from tailsight_cli._collecting import collector_errors
 from tailsight_cli.commands.collector import (
+    alerts_option,
     data_option,
     listening_options,
     store_from_environment,
@@ -26,6 +27,7 @@ _HELP = """Start the collector with its embedded store, and the dashboard over i
 Examples:
   tailsight up                                        data in ./tailsight-data
   tailsight up --data /var/lib/tailsight --dashboard-port 9000
+  tailsight up --alerts alerts.toml                   with alert rules: docs/alerts.md
   tailsight up --host 0.0.0.0 --tokens tokens.txt     the dashboard stays on loopback: it asks nobody for a token
 \b
 TLS is `tailsight collector`'s: run it and `tailsight dashboard` side by side.
@@ -37,6 +39,7 @@ TLS is `tailsight collector`'s: run it and `tailsight dashboard` side by side.
 @write_store_option
 @listening_options
 @access_options
+@alerts_option
 @click.option(
     "--dashboard-port",
     type=click.IntRange(1, 65535),
@@ -54,6 +57,7 @@ def command(
     dashboard_port: int,
     tokens: Path | None,
     insecure: bool,
+    alerts: Path | None,
 ) -> None:
     """Start everything and wait."""
     require_free(dashboard_host(host, insecure=insecure and tokens is None), dashboard_port, "--dashboard-port")
@@ -62,7 +66,9 @@ def command(
     with (
         collector_errors(),
         sigterm_interrupts(),
-        Stack(ports, data=data, store=store, tokens=tokens, insecure=insecure, on_words=_pass_on) as stack,
+        Stack(
+            ports, data=data, store=store, tokens=tokens, insecure=insecure, alerts=alerts, on_words=_pass_on
+        ) as stack,
     ):
         stack.start_dashboard()
         click.echo(f"dashboard  {stack.dashboard_url}")

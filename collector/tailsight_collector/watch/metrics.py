@@ -7,9 +7,11 @@ because somebody watches. Labels have few values, none of them a client's.
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -22,6 +24,9 @@ from tailsight_collector.receive.in_flight import InFlight
 from tailsight_collector.receive.intake import Intake
 from tailsight_collector.watch.durations import Durations
 from tailsight_collector.watch.logs import RateLimit
+
+if TYPE_CHECKING:
+    from tailsight_collector.alerts.service import Alerts
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 
@@ -44,6 +49,7 @@ class Sources:
     guard: HttpGuard
     log_limit: RateLimit | None = None
     sql: SqlWatch | None = None
+    alerts: Alerts | None = None
     in_flight: dict[str, InFlight] = field(default_factory=dict)
 
 
@@ -103,6 +109,19 @@ def _sql_queries(sources: Sources) -> Iterator[Sample]:
     if sources.sql:
         for outcome, count in tuple(sources.sql.outcomes.items()):
             yield (outcome,), count
+
+
+def _alert_ages(sources: Sources) -> Iterator[Sample]:
+    if sources.alerts:
+        now_s = time.monotonic()
+        for rule, at_s in tuple(sources.alerts.evaluated_s.items()):
+            yield (rule,), now_s - at_s
+
+
+def _alert_messages(sources: Sources) -> Iterator[Sample]:
+    for name, courier in sources.alerts.couriers.items() if sources.alerts else ():
+        for outcome, count in tuple(courier.outcomes.items()):
+            yield (name, outcome), count
 
 
 TABLE = (
@@ -209,6 +228,35 @@ TABLE = (
         "slow_handshake, "
         "header_bytes, not_http, pipelined, too_many_connections (the longest idle one made room, or none could).",
         ("reason",), lambda sources: [((reason,), count) for reason, count in tuple(sources.guard.closed.items())],
+    ),
+    Described(
+        "tailsight_alerts_open", GAUGE, "Alerts of each rule that have begun and are not resolved.", ("rule",),
+        lambda sources: (
+            [((rule,), count) for rule, count in sources.alerts.open_by_rule.items()] if sources.alerts else []
+        ),
+    ),
+    Described(
+        "tailsight_alert_evaluations", COUNTER, "Evaluations of each rule by outcome: ok, failed.", ("rule", "outcome"),
+        lambda sources: tuple(sources.alerts.evaluations.items()) if sources.alerts else [],
+    ),
+    Described(
+        "tailsight_alert_evaluation_age_seconds", GAUGE,
+        "How long ago each rule was last evaluated without an error, or the collector started.", ("rule",), _alert_ages,
+    ),
+    Described(
+        "tailsight_alert_evaluation_duration_seconds", HISTOGRAM, "How long evaluations took.", (),
+        lambda sources: [((), sources.alerts.durations)] if sources.alerts else [],
+    ),
+    Described(
+        "tailsight_alert_messages", COUNTER,
+        "Attempts to deliver to each webhook: delivered, failed; given_up: messages that it will never get.",
+        ("webhook", "outcome"), _alert_messages,
+    ),
+    Described(
+        "tailsight_alert_messages_waiting", GAUGE, "Messages that a webhook has not taken yet.", ("webhook",),
+        lambda sources: (
+            [((name,), each.waiting) for name, each in sources.alerts.couriers.items()] if sources.alerts else []
+        ),
     ),
     Described(
         "tailsight_log_messages_left_out", COUNTER,
