@@ -39,6 +39,13 @@ COMMANDS: dict[str, CommandSpec] = {
     "trace": CommandSpec("tailsight_cli.commands.trace", "gate", "Where the time of one request went."),
     "whatif": CommandSpec("tailsight_cli.commands.whatif", "gate", "Which change would make requests faster."),
     "compare": CommandSpec("tailsight_cli.commands.compare", "gate", "What changed between two runs: mix or slowdown."),
+    "regressions": CommandSpec(
+        "tailsight_cli.commands.regressions", "gate", "Since which version or run what is slower."
+    ),
+    "changepoints": CommandSpec("tailsight_cli.commands.changepoints", "gate", "Where any series changes its level."),
+    "record": CommandSpec("tailsight_cli.commands.record", "collector", "Keep a command's spans in a file."),
+    "gate": CommandSpec("tailsight_cli.commands.gate", "collector", "Is the candidate slower? A verdict for CI."),
+    "alerts": CommandSpec("tailsight_cli.commands.alerts", "collector", "Open alerts; a test message to webhooks."),
     "store": CommandSpec("tailsight_cli.commands.store", "gate", "What the store holds: what was sent, and lost."),
 }
 _OURS = ("tailsight", "tailsight_storage", "tailsight_collector", "tailsight_analysis", "tailsight_dashboard")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 
 import click
 
@@ -17,6 +16,7 @@ from tailsight_cli.options import Question, chosen_window, reading_options
 from tailsight_cli.progress import steps
 from tailsight_cli.render.compare import render_comparison
 from tailsight_cli.render.text import console
+from tailsight_cli.sides import KEYS, Asked, read_side
 
 _HELP = """What changed from one set of requests to another: is it mix, or is it slowdown, and where?
 
@@ -37,42 +37,10 @@ Examples:
   tailsight compare --baseline since=2d,until=1d --candidate since=1d --service ranker
   tailsight compare --baseline run=A --candidate run=B --json | jq '.causes[0] // .suspects[0]'
 """
-_KEYS = tuple(field.name for field in fields(Filters))
-_WINDOW = ("since", "until")
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A side as it was written: filters, and its own window, if it names one."""
-
-    filters: dict[str, tuple[str, ...]]
-    since: str | None
-    until: str | None
-
-
-def _side(_ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> _Asked:
-    """Read `run=A,hardware=L4`; what follows a comma without a key of its own belongs to the value before it."""
-    pairs: list[tuple[str, str]] = []
-    for text in texts:
-        for number, part in enumerate(text.split(",")):
-            key, equals, value = part.partition("=")
-            if equals and key.strip() in (*_KEYS, *_WINDOW):
-                pairs.append((key.strip(), value.strip()))
-            elif number and pairs and not equals:
-                pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]},{part}")
-            else:
-                known = ", ".join((*_KEYS, *_WINDOW))
-                raise click.BadParameter(f"{part!r} is no KEY=VALUE of a side: keys are {known}, like run=nightly")
-    empty = [key for key, value in pairs if not value]
-    if empty or not pairs:
-        raise click.BadParameter(f"{empty[0]}= has no value" if empty else "name a side, like run=nightly")
-    windows = {name: [value for key, value in pairs if key == name] for name in _WINDOW}
-    if twice := [name for name, values in windows.items() if len(values) > 1]:
-        raise click.BadParameter(f"{twice[0]} is given twice for {parameter.opts[0]}: a side has one window")
-    return _Asked(
-        {key: tuple(value for other, value in pairs if other == key) for key in _KEYS},
-        *(windows[name][0] if windows[name] else None for name in _WINDOW),
-    )
+def _side(_ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> Asked:
+    return read_side(parameter.opts[0], texts)
 
 
 @click.command("compare", help=_HELP)
@@ -83,7 +51,7 @@ def _side(_ctx: click.Context, parameter: click.Parameter, texts: tuple[str, ...
     "--candidate", required=True, multiple=True, callback=_side, metavar="SIDE", help="What to compare: run=B."
 )
 @reading_options
-def command(question: Question, baseline: _Asked, candidate: _Asked) -> None:
+def command(question: Question, baseline: Asked, candidate: Asked) -> None:
     """Compare the two sides and print what changed."""
     now_ns = time.time_ns()
     sides = [_resolved(question, each, now_ns) for each in (baseline, candidate)]
@@ -106,9 +74,9 @@ def command(question: Question, baseline: _Asked, candidate: _Asked) -> None:
         console().print(render_comparison(result))
 
 
-def _resolved(question: Question, asked: _Asked, now_ns: int) -> Side:
+def _resolved(question: Question, asked: Asked, now_ns: int) -> Side:
     """Where a side looks: its filters with the command's; its window, else its runs', else the command's."""
-    given = {name: tuple(dict.fromkeys((*getattr(question.filters, name), *asked.filters[name]))) for name in _KEYS}
+    given = {name: tuple(dict.fromkeys((*getattr(question.filters, name), *asked.filters[name]))) for name in KEYS}
     filters = Filters(**given)
     window = chosen_window(asked.since, asked.until, all_time=False, now_ns=now_ns)
     if window is None and asked.filters["run"] and not _window_is_given():
