@@ -74,8 +74,9 @@ class Standardised:
 class HardwareType:
     """One type's figures, raw and like with like. `count` is an estimate where only a part was looked at, as `sampled`.
 
-    The raw p50's and p99's intervals are 95 %, in ms. `raw_ratio` is of the means. `comparable_share` is the share of this type's and the reference's work that lies in
-    strata that both have; `standardised` is None of the reference itself, and where too little is comparable.
+    The raw p50's and p99's intervals are 95 %, in ms. `raw_ratio` is of the means. `comparable_share` is the share of
+    this type's and the reference's work that lies in strata that both have; `standardised` is None of the reference
+    itself, and where too little is comparable.
     """
 
     hardware: str
