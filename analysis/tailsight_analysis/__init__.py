@@ -7,8 +7,23 @@ from tailsight_analysis.breakdown import DIMENSIONS, Breakdown, BreakdownRow, br
 from tailsight_analysis.causes.attributes import OverRepresented
 from tailsight_analysis.causes.causes import Cause
 from tailsight_analysis.causes.conditions import Condition, Place
+from tailsight_analysis.changes.history import HistoryChange
+from tailsight_analysis.changes.mix import MixShift
+from tailsight_analysis.changes.search import Change, change_points
+from tailsight_analysis.changes.settings import ChangeSettings
 from tailsight_analysis.compare import Comparison, Difference, Side, SlowdownCause, compare
 from tailsight_analysis.errors import AnalysisError, NoSendersError, NoSpansError, NotEnoughDataError, QuestionError
+from tailsight_analysis.gate import (
+    Calibration,
+    Compared,
+    GateSettings,
+    Judgement,
+    Needed,
+    calibrate,
+    gate,
+    judge,
+)
+from tailsight_analysis.gating.samples import RunSample, Series
 from tailsight_analysis.hardware import hardware
 from tailsight_analysis.jitter import Jitter, JitterRow, jitter
 from tailsight_analysis.latency import LatencySummary
@@ -26,6 +41,7 @@ from tailsight_analysis.pareto import pareto
 from tailsight_analysis.quality import DataQuality, data_quality
 from tailsight_analysis.queueing import Queueing, Station, queueing
 from tailsight_analysis.reading import choices, connect, whole_time
+from tailsight_analysis.regressions import Regressions, regressions
 from tailsight_analysis.replaying.outcomes import Outcome, Shift
 from tailsight_analysis.replaying.scenarios import Scenario, default_scenarios
 from tailsight_analysis.response import ResponseTimes
@@ -73,8 +89,12 @@ __all__ = [
     "AnalysisError",
     "Breakdown",
     "BreakdownRow",
+    "Calibration",
     "Cause",
     "Certainty",
+    "Change",
+    "ChangeSettings",
+    "Compared",
     "Comparison",
     "Condition",
     "Covariate",
@@ -88,15 +108,20 @@ __all__ = [
     "Excess",
     "Filters",
     "Gap",
+    "GateSettings",
     "Hardware",
     "HardwareComparison",
     "HardwareType",
     "HardwareUse",
     "HardwareVariance",
+    "HistoryChange",
     "Interval",
     "Jitter",
     "JitterRow",
+    "Judgement",
     "LatencySummary",
+    "MixShift",
+    "Needed",
     "NoSendersError",
     "NoSpansError",
     "NotEnoughDataError",
@@ -107,10 +132,13 @@ __all__ = [
     "QuestionError",
     "Queueing",
     "Ratio",
+    "Regressions",
     "ResponseTimes",
+    "RunSample",
     "Scenario",
     "Sender",
     "SenderState",
+    "Series",
     "Shift",
     "Side",
     "SlowdownCause",
@@ -141,18 +169,23 @@ __all__ = [
     "WhatIf",
     "Window",
     "breakdown",
+    "calibrate",
+    "change_points",
     "choices",
     "compare",
     "connect",
     "data_quality",
     "default_scenarios",
     "delivery",
+    "gate",
     "hardware",
     "jitter",
+    "judge",
     "pareto",
     "prices_from",
     "queueing",
     "read_prices",
+    "regressions",
     "senders_heard",
     "tail",
     "timeline",

@@ -117,12 +117,12 @@ def span_cells(store: Store, parameters: Mapping[str, Any], scale: Scale) -> dic
     asked = {name: value for name, value in parameters.items() if name != "weighted"}
     question = query("span_cells_weighted" if parameters["weighted"] else "span_cells")
     found = store.ask(question, **asked, **scale.parameters)
-    return {tuple(str(row[f"by_{name}"]) for name in parameters["by"]): _cells(row, scale) for row in found}
+    return {tuple(str(row[f"by_{name}"]) for name in parameters["by"]): cells_of_row(row, scale) for row in found}
 
 
 def request_cells(store: Store, parameters: Mapping[str, Any], scale: Scale, timed: int = 0) -> Cells:
     """Count the requests' durations, or other times by `timed`. `parameters` are those of sql/requests.sql."""
-    return _cells(store.ask(query("request_cells"), **parameters, **scale.parameters, timed=timed)[0], scale)
+    return cells_of_row(store.ask(query("request_cells"), **parameters, **scale.parameters, timed=timed)[0], scale)
 
 
 def intervals_ms(
@@ -133,7 +133,7 @@ def intervals_ms(
     levels: Sequence[float] = LEVELS,
 ) -> tuple[Interval, ...]:
     """Intervals in ms of the quantiles of `stored` durations, which `cells` count; None: none is in a block counted."""
-    cells = _cells({}, scale) if cells is None else cells
+    cells = cells_of_row({}, scale) if cells is None else cells
     counted = int(cells.count.sum())
     # a group that is seen in the left out blocks only has no cells
     part = 1.0 if scale.stride == 1 or not counted else counted / stored
@@ -141,7 +141,8 @@ def intervals_ms(
     return tuple(Interval(_ms(each.low), _ms(each.high), each.missing) for each in found)
 
 
-def _cells(row: Mapping[str, Any], scale: Scale) -> Cells:
+def cells_of_row(row: Mapping[str, Any], scale: Scale) -> Cells:
+    """Read cells from a row with arrays of codes, blocks and counts, and weights where there are any."""
     codes = np.asarray(row.get("codes", ()), dtype=np.uint64)
     counts = np.asarray(row.get("counts", ()), dtype=np.int64)
     low = (codes << np.uint64(scale.cell_shift)).view(np.float64)

@@ -13,7 +13,7 @@ from scipy.stats import beta, norm
 
 from tailsight_analysis.errors import NotEnoughDataError
 from tailsight_analysis.gating.estimates import RunEstimate, estimate
-from tailsight_analysis.gating.judge import Tests, columns_of, is_regression, examine_estimates
+from tailsight_analysis.gating.judge import Tests, columns_of, examine_estimates, is_regression
 from tailsight_analysis.gating.result import Calibration
 from tailsight_analysis.gating.samples import RunSample
 from tailsight_analysis.gating.settings import GateSettings

@@ -56,7 +56,10 @@ def contrasts(keys: Sequence[Key], compared: Sequence[Key], fitted: Fit) -> Cont
     """Choose the tests of the keys in `compared`, among columns `keys`."""
     place = {key: number for number, key in enumerate(keys)}
     usable = [key for key in compared if np.isfinite(fitted.difference[place[key]])]
-    subject, kind, weights, common = list(usable), ["itself"] * len(usable), [], []
+    subject: list[Key] = list(usable)
+    kind: list[Kind] = ["itself"] * len(usable)
+    weights: list[Floats] = []
+    common: list[Floats] = []
     nothing = np.zeros(len(keys))
     for key in usable:
         weights.append(_unit(place[key], len(keys)))
@@ -81,7 +84,7 @@ def contrasts(keys: Sequence[Key], compared: Sequence[Key], fitted: Fit) -> Cont
             kind.append("others")
             weights.append(mixed - off[parts[0]])
             common.append(off[parts[0]])
-    return Contrasts(tuple(subject), tuple(kind), np.stack(weights, axis=1), np.stack(common, axis=1))  # type: ignore[arg-type]
+    return Contrasts(tuple(subject), tuple(kind), np.stack(weights, axis=1), np.stack(common, axis=1))
 
 
 def _unit(place: int, size: int) -> Floats:
@@ -104,8 +107,8 @@ def _against_others(
 ) -> list[tuple[Key, Floats]]:
     """For each key that can be held against others, what is taken off it: their mean times a common slope.
 
-    For p50 and mean of a stage, the others are the medians of the other stages; for what lies in the tail, the medians of
-    all stages, its own as well; for the tail of requests, their median.
+    For p50 and mean of a stage, the others are the medians of the other stages; for what lies in the tail, the medians
+    of all stages, its own as well; for the tail of requests, their median.
     """
     if fitted.most_freedom < _LEAST_FREEDOM:
         return []

@@ -18,8 +18,6 @@ import numpy as np
 from tailsight_analysis.gating.samples import Floats, Ints, RunSample, Series
 from tailsight_analysis.statistics.intervals import Cells
 
-TAIL = "tail"  # beside the metrics: the geometric mean of the slowest tenth
-TAIL_FROM = 0.9
 QUANTILES: Mapping[str, float] = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 LEAST_VALUES = 2
 BATCHES = 32
@@ -91,13 +89,22 @@ def _metrics(cells: Cells, batch: Ints, batches: int, metrics: Sequence[str]) ->
     mass = np.bincount(batch, weight, batches)
     effective = total**2 / float(cells.weight2.sum())
 
+    counts = np.cumsum(cells.count[order])
+    stored = int(counts[-1])
+    are_exact = not width.any()
+    are_alike = are_exact and bool((weight == cells.count[order]).all())
+    middle_of = (reached - weight / 2) / total * stored / (stored - 1) - 0.5 / (stored - 1)
+
     def at(share: float) -> float:
         """Return the value up to which this share of the weight lies: between two values, in proportion."""
-        count = int(cells.count.sum())
         wanted = min(max(share, 0.0), 1.0)
-        if not width.any() and count == len(value):  # every value by itself: type 7 of Hyndman and Fan
-            middle = (reached - weight / 2) / total * count / (count - 1) - 0.5 / (count - 1)
-            return float(np.interp(wanted, middle, value))
+        if are_alike:  # type 7 of Hyndman and Fan, as everywhere
+            rank = wanted * (stored - 1)
+            below = int(rank + _ROUNDING)
+            low, high = value[np.searchsorted(counts, [below, min(below + 1, stored - 1)], side="right")]
+            return float(low + (high - low) * max(0.0, rank - below))
+        if are_exact:
+            return float(np.interp(wanted, middle_of, value))
         place = min(int(np.searchsorted(reached, wanted * total * (1 - _ROUNDING))), len(value) - 1)
         inside = (wanted * total - (reached[place] - weight[place])) / weight[place]
         return float(value[place] + width[place] * min(max(inside, 0.0), 1.0))
@@ -118,15 +125,6 @@ def _metrics(cells: Cells, batch: Ints, batches: int, metrics: Sequence[str]) ->
         found = float(weight @ middle) / total
         return found, (np.bincount(batch, weight * middle, batches) - found * mass) / total
 
-    def tail() -> tuple[float, Floats]:
-        """Logarithm of the geometric mean beyond TAIL_FROM; its influence is that of an expected shortfall."""
-        logs = np.log(np.maximum(value + width / 2, 1e-12))
-        threshold = float(np.log(max(at(TAIL_FROM), 1e-12)))
-        beyond = np.maximum(logs - threshold, 0.0)
-        excess = float(weight @ beyond) / total
-        moved = (np.bincount(batch, weight * beyond, batches) - excess * mass) / total / (1 - TAIL_FROM)
-        return threshold + excess / (1 - TAIL_FROM), moved
-
     result = []
     known: dict[str, tuple[float, Floats]] = {}
 
@@ -136,9 +134,6 @@ def _metrics(cells: Cells, batch: Ints, batches: int, metrics: Sequence[str]) ->
         return known[name]
 
     for metric in metrics:
-        if metric == TAIL:
-            result.append(tail())
-            continue
         if metric == "mean":
             found = mean()
         elif metric == "jitter":

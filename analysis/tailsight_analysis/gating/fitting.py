@@ -2,7 +2,8 @@
 
 Logarithms of metrics are fitted by least squares: a level, the side, and, where runs of both sides were taken in turn,
 a smooth course over time (Legendre polynomials), so that a drift of the machine is neither a change nor noise. The
-residuals of both sides together say how runs vary. Blocked runs have no such course: it could not be told from a change.
+residuals of both sides together say how runs vary. Blocked runs have no such course: it could not be told from a
+change.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ _MOST_ALIKE = 0.8
 class Fit:
     """Differences of both sides, an entry a metric (nan where a side has none), in logarithms: 0.1 is about 10 %.
 
-    `residuals` are (runs, metrics), 0 where a run lacks the metric. `freedom` is their number of degrees of freedom, 0 where
-    there is one run a side. `leverage` × the variance of one run is the difference's. `between` is the variance of one run
-    (nan without freedom), `within` the covariance that a run's own requests leave. `repeats` is by how much the mean of runs in
-    blocks varies more than if neighbouring runs were not alike.
+    `residuals` are (runs, metrics), 0 where a run lacks the metric. `freedom` is their number of degrees of freedom, 0
+    where there is one run a side. `leverage` × the variance of one run is the difference's. `between` is the variance
+    of one run (nan without freedom), `within` the covariance that a run's own requests leave. `repeats` is by how much
+    the mean of runs in blocks varies more than if neighbouring runs were not alike.
     """
 
     difference: Floats
@@ -87,8 +88,8 @@ def fit(baseline: Sequence[RunEstimate], candidate: Sequence[RunEstimate]) -> Fi
 def _repeats(residuals: Floats, side: Floats, start_ns: Ints, between: Floats, within: Floats) -> float:
     """How many fewer independent runs there are, where neighbours are alike: (1 + r) / (1 − r) (Bartlett 1935).
 
-    r is the correlation of neighbours on one side, over all metrics as far as runs make them vary, corrected for the mean
-    that was taken off.
+    r is the correlation of neighbours on one side, over all metrics as far as runs make them vary, corrected for the
+    mean that was taken off.
     """
     order = np.lexsort((start_ns, side))
     rest, same = residuals[order], np.diff(side[order]) == 0
@@ -127,4 +128,5 @@ def _mean(values: Floats) -> Floats:
     """Mean of each column's numbers; nan where there are none."""
     count = np.isfinite(values).sum(axis=0)
     total = np.where(np.isfinite(values), values, 0.0).sum(axis=0)
-    return np.divide(total, count, out=np.full(values.shape[1], np.nan), where=count > 0)
+    mean: Floats = np.divide(total, count, out=np.full(values.shape[1], np.nan), where=count > 0)
+    return mean

@@ -32,7 +32,10 @@ def within_limits(
     varied: Variation,
     settings: GateSettings,
 ) -> dict[Key, Limited]:
-    """Judge each compared metric that has a limit, given the candidate's `runs`. With several limits, each end is as much surer (Bonferroni)."""
+    """Judge each compared metric that has a limit, given the candidate's `runs`.
+
+    With several limits, each end is as much surer (Bonferroni).
+    """
     limits = {key: limit for key in keys if (limit := settings.limit_ms_of(*key)) is not None}
     limits = {
         key: limit for key, limit in limits.items() if key[1] in settings.metrics and not settings.is_ignored(key[0])

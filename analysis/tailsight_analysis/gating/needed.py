@@ -1,4 +1,4 @@
-"""How much more would decide? Assurance: the chance, given what was seen, that larger data give a verdict (O'Hagan 2005).
+"""How much more would decide? Assurance: the chance, given what was seen, of a verdict (O'Hagan 2005).
 
 What is true is drawn from what was seen: mostly nothing changes, sometimes something does by any amount; and how much
 runs vary is itself uncertain by its degrees of freedom. For each size of data it is then calculated in how many draws
@@ -16,10 +16,11 @@ from tailsight_analysis.gating.result import Needed
 from tailsight_analysis.gating.samples import Floats
 
 ASSURANCE = 0.95
-MOST_TIMES = 1000
+MOST_RUNS = 100_000
 DRAWS = 400
 _STEP = 1.2
-_UNCHANGED, _UNCHANGED_WITHIN, _CHANGED_WITHIN = 0.95, 0.005, 0.2  # share, and standard deviations, of true differences
+_UNCHANGED, _UNCHANGED_WITHIN, _CHANGED_WITHIN = 0.9, 0.005, 0.2  # share, and standard deviations, of true differences
+_USELESS = 10.0  # the standard error of a test that does not count
 _GRID = np.concatenate([-np.geomspace(1.0, 1e-4, 150), [0.0], np.geomspace(1e-4, 1.0, 150)])
 
 
@@ -27,9 +28,9 @@ _GRID = np.concatenate([-np.geomspace(1.0, 1e-4, 150), [0.0], np.geomspace(1e-4,
 class Tested:
     """Tests of a gate, an entry each; logarithms.
 
-    `variance` is of one run, of which `from_within` comes from its own requests; `between` is that of all
-    tests of a kind. `freedom` is that of now,
-    `extra_freedom` of it comes from a calibration or caution; `each` is the p-value at which a test decides. `upper` says of a test that its upper bound counts too.
+    `variance` is of one run, of which `from_within` comes from its own requests; `between` is that of all tests of a
+    kind. `freedom` is that of now, `extra_freedom` of it comes from a calibration or caution; `each` is the p-value at
+    which a test decides. `upper` says of a test that its upper bound counts too.
     """
 
     difference: Floats
@@ -48,7 +49,13 @@ def needed(tests: Tested, runs: tuple[int, int], requests: int, error: float) ->
     """Say what the gate needs, and what each test would need alone. `requests` is how many a side there are now."""
     random = np.random.default_rng(1)
     count = len(tests.difference)
-    true = _true_differences(tests, random)
+    true, unchanged, slower = _true_differences(tests, random)
+    # what is true of the gate: nothing changed, or one test's metric did; each draw is one of these
+    drawn = random.choice(count + 1, DRAWS, p=np.append(slower, unchanged))
+    changed = drawn[:, None] == np.arange(count)
+    still = _UNCHANGED_WITHIN * random.standard_normal((DRAWS, count))
+    of_gate = np.where(changed, true, still)
+    of_each = np.where(random.random((DRAWS, count)) < slower / (slower + unchanged / count), true, still)
     noise = np.sqrt(0.5) * random.standard_normal((DRAWS, 1)) + np.sqrt(0.5) * random.standard_normal((DRAWS, count))
     scale = np.minimum(tests.freedom / random.chisquare(np.maximum(tests.freedom, 1.0), (DRAWS, count)), 100.0)
     mood = np.median(tests.freedom) / random.chisquare(max(1.0, float(np.median(tests.freedom))), (DRAWS, 1))
@@ -64,15 +71,16 @@ def needed(tests: Tested, runs: tuple[int, int], requests: int, error: float) ->
             freedom = np.maximum(2.0 * more_runs, 1.0)  # caution is no longer needed
         one = student.isf(error, freedom)
         together = student.isf(tests.each, freedom)
-        found = true + noise * error_now
-        above = found - together * error_now > tests.tolerance
-        below = (found + one * error_now < tests.tolerance) | ~tests.upper
-        # by one test, whichever is likeliest, not by any: what is true of one is not drawn anew for the next
-        gate = (above | below.all(axis=1)[:, None]).mean(axis=0).max()
-        return float(gate), (above | below).mean(axis=0)
+        moved = noise * error_now
+        below = (of_gate + moved + one * error_now < tests.tolerance) | ~tests.upper
+        above = changed & (of_gate + moved - together * error_now > tests.tolerance)
+        gate = (above.any(axis=1) | below.all(axis=1)).mean()
+        found = of_each + moved
+        alone = (found - together * error_now > tests.tolerance) | (found + one * error_now < tests.tolerance)
+        return float(gate), alone.mean(axis=0)
 
-    steps = np.unique(np.round(_STEP ** np.arange(1, 60)).astype(int))
-    by_runs = [(int(step), *assured(float(step), 1.0)) for step in steps if step <= MOST_TIMES]
+    steps = np.unique(np.round(_STEP ** np.arange(1, 65)).astype(int))
+    by_runs = [(int(step), *assured(float(step), 1.0)) for step in steps if step <= MOST_RUNS]
     ladder = [float(times) for times in 1.25 ** np.arange(1, 32)]
     # one run a side never knows how much runs vary: no number of requests will do
     by_requests = [(round(requests * (times - 1)), *assured(0.0, times)) for times in ladder] if sum(runs) > 2 else []
@@ -88,16 +96,22 @@ def _first(ladder: list[tuple[int, float, Floats]], test: int | None) -> int | N
     return None
 
 
-def _true_differences(tests: Tested, random: np.random.Generator) -> Floats:
-    """Draw what may be true, (draws, tests): a mixture of no change and any change, given what was seen."""
+def _true_differences(tests: Tested, random: np.random.Generator) -> tuple[Floats, float, Floats]:
+    """Draw what may be true of each test, (draws, tests), given what was seen: no change, or any change.
+
+    Also how probable it is that nothing changed, and that each test's metric did and no other: together 1.
+    """
     error = np.sqrt(np.maximum(tests.variance * tests.leverage, 1e-18))
-    prior = np.gradient(_GRID) * (
-        _UNCHANGED * np.exp(-0.5 * (_GRID / _UNCHANGED_WITHIN) ** 2) / _UNCHANGED_WITHIN
-        + (1 - _UNCHANGED) * np.exp(-0.5 * (_GRID / _CHANGED_WITHIN) ** 2) / _CHANGED_WITHIN
-    )
-    result = np.empty((DRAWS, len(error)))
+    width = np.gradient(_GRID)
+    still = width * np.exp(-0.5 * (_GRID / _UNCHANGED_WITHIN) ** 2)
+    any_ = width * np.exp(-0.5 * (_GRID / _CHANGED_WITHIN) ** 2)
+    still, any_ = still / still.sum(), any_ / any_.sum()
+    true, evidence = np.empty((DRAWS, len(error))), np.empty(len(error))
     for number, (seen, apart) in enumerate(zip(tests.difference, error, strict=True)):
-        weight = prior * np.exp(-0.5 * np.minimum(((_GRID - seen) / apart) ** 2, 1400.0))
-        total = weight.sum()
-        result[:, number] = random.choice(_GRID, DRAWS, p=weight / total) if total > 1e-290 else seen
-    return result
+        likely = np.exp(-0.5 * np.minimum(((_GRID - seen) / apart) ** 2, 1400.0)) + 1e-300
+        evidence[number] = np.log(any_ @ likely) - np.log(still @ likely)
+        true[:, number] = random.choice(_GRID, DRAWS, p=(each := any_ * likely) / each.sum())
+    counted = np.where(error < _USELESS, evidence, -np.inf)
+    weight = np.exp(np.minimum(counted, 300.0)) * (1 - _UNCHANGED) / len(error)
+    total = _UNCHANGED + float(weight.sum())
+    return true, _UNCHANGED / total, weight / total

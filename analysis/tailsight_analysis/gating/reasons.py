@@ -10,6 +10,7 @@ from tailsight_analysis.gating.samples import Series
 from tailsight_analysis.gating.variation import CAREFUL_BETWEEN, Variation
 
 _MOST_NAMED = 5
+_MANY_RUNS = 100
 
 
 def reasons(
@@ -45,7 +46,8 @@ def reasons(
         result.append("these runs vary far more than the calibration says: it was not used")
     if min(fitted.runs) > 1 and not fitted.in_turn:
         result.append(
-            "runs of both sides were not taken in turn: a drift of the machine would look like a change (--repeat takes turns)"
+            "runs of both sides were not taken in turn: "
+            "a drift of the machine would look like a change (--repeat takes turns)"
         )
     return tuple(result)
 
@@ -78,11 +80,13 @@ def _change(ratio: float | None) -> str:
 
 
 def _wanted(wanted: Needed | None) -> str:
+    advice = "allow more, compare fewer metrics, or take longer runs"
     if wanted is None or (wanted.runs is None and wanted.requests is None):
-        return "no reasonable number of further runs decides all of them: allow more, or compare fewer metrics"
+        return f"no reasonable number of further runs decides all of them: {advice}"
     parts = []
     if wanted.runs is not None:
-        parts.append(f"{wanted.runs} more runs a side")
+        parts.append(f"{wanted.runs:,} more runs a side")
     if wanted.requests is not None:
         parts.append(f"{wanted.requests:,} more requests a side in as many runs")
-    return f"{' or '.join(parts)} would decide"
+    too_many = wanted.requests is None and (wanted.runs or 0) > _MANY_RUNS
+    return f"{' or '.join(parts)} would decide" + (f": {advice}" if too_many else "")

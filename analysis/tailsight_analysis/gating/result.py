@@ -75,9 +75,9 @@ class Calibration:
 
     `runs` runs were compared with each other in `gates` gates; `false_alarm_rate` is the share that found a regression,
     `false_alarm_interval` where the true one lies (95 %). `smallest_change` is the least change of a metric that such
-    gates find with 95 % power, as a share of it, None where none does. `between_runs` is how much runs differ beside what their own
-    requests make them differ: the standard deviation of the metric's logarithm, by metric (`p99`), and for series by
-    `stage|hardware|metric`. `smallest_changes` are the least changes by metric of the requests.
+    gates find with 95 % power, as a share of it, None where none does. `between_runs` is how much runs differ beside
+    what their own requests make them differ: the standard deviation of the metric's logarithm, by metric (`p99`), and
+    for series by `stage|hardware|metric`. `smallest_changes` are the least changes by metric of the requests.
     """
 
     runs: int

@@ -1,14 +1,14 @@
 """How far may the greatest of many comparisons lie by chance? Critical values for all of them together.
 
-Metrics of one run say much the same: where p95 is high by chance, p99 is, too, and a machine's bad mood makes every stage
-slow. Holm's correction knows nothing of that and asks for far more than needed. Here the greatest of the Student-t
-numbers is drawn, with the correlations that were found among the runs and within them, and with as few degrees of
-freedom as there are (Hothorn, Bretz, Westfall 2008; single-step of Westfall and Young 1993). Correlations from few
-runs are themselves uncertain, and so are mixed with those within runs, which are known well and are lower.
+Metrics of one run say much the same: where p95 is high by chance, p99 is, too, and a machine's bad mood makes every
+stage slow. Holm's correction knows nothing of that and asks for far more than needed. Here the greatest of the
+Student-t numbers is drawn, with the correlations that were found among the runs and within them, and with as few
+degrees of freedom as there are (Hothorn, Bretz, Westfall 2008; single-step of Westfall and Young 1993). Correlations
+from few runs are themselves uncertain, and so are mixed with those within runs, which are known well and are lower.
 
-A metric that is so noisy that no change of interest could be found in it only makes it harder to find one in the others. So
-each test gets as much of the error as it has prospects (weighted p-values: Genovese, Roeder, Wasserman 2006). The
-prospects come from the noise that is expected of it, not from what it shows.
+A metric that is so noisy that no change of interest could be found in it only makes it harder to find one in the
+others. So each test gets as much of the error as it has prospects (weighted p-values: Genovese, Roeder, Wasserman
+2006). The prospects come from the noise that is expected of it, not from what it shows.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def chance_of(
 ) -> Chance:
     """Draw it. `between` is the covariance of the tests' numbers among runs, `within` that within runs.
 
-    `least` is, for each test, which share of the true variance what is taken for it is at least. With `one_spread` it is one number, of so many degrees of freedom, that says how much runs vary, for all tests alike.
+    `least` is, for each test, which share of the true variance what is taken for it is at least. With `one_spread` it
+    is one number, of so many degrees of freedom, that says how much runs vary, for all tests alike.
     """
     alike = (1 - _FROM_WITHIN) * correlation(between) + _FROM_WITHIN * correlation(within)
     tests = len(alike)
@@ -103,6 +104,6 @@ def chance_of(
             spread += (random.standard_normal((half, tests), dtype=np.float32) @ root) ** 2
     spread = np.maximum(spread / squares, least)
     alone = stdtr(squares, -np.abs(number / np.sqrt(spread)).astype(np.float64)) / weight
-    least = [np.where(side, alone, np.inf).min(axis=1) for side in (number > 0, number <= 0)]
-    everything = np.sort(np.minimum(np.concatenate(least), 0.5 / weight.min()))
-    return Chance(everything, weight)
+    lowest = [np.where(side, alone, np.inf).min(axis=1) for side in (number > 0, number <= 0)]
+    drawn: Floats = np.sort(np.minimum(np.concatenate(lowest), 0.5 / weight.min()))
+    return Chance(drawn, weight)

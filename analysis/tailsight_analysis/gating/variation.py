@@ -1,4 +1,4 @@
-"""How much does a test's number vary from run to run? From the runs, from a calibration, or, failing both, by caution."""
+"""How much does a test's number vary from run to run? From the runs, a calibration, or, failing both, by caution."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tailsight_analysis.gating.fitting import Fit
 from tailsight_analysis.gating.result import Calibration
 from tailsight_analysis.gating.samples import Floats
 
-# One run a side, and no calibration: runs of one machine differ by some per cent, on shared ones by ten. That is taken, known
-# as badly as from four runs.
+# One run a side, and no calibration: runs of one machine differ by some per cent, on shared ones by ten. That is
+# taken, known as badly as from four runs.
 CAREFUL_BETWEEN = 0.10
 CAREFUL_FREEDOM = 3
 MOST_CALIBRATED_FREEDOM = 20
@@ -30,8 +30,8 @@ _UNLIKE = 0.001  # chance below which runs vary more than calibrated: the calibr
 class Variation:
     """`variance` of one run's number, an entry a test, and its degrees of freedom.
 
-    `from_within` of it is from the run's own requests. `alike_between` is the tests' covariance among runs. `is_careful`: nothing
-    is known of it; `is_calibrated`: a calibration counts.
+    `from_within` of it is from the run's own requests. `alike_between` is the tests' covariance among runs.
+    `is_careful`: nothing is known of it; `is_calibrated`: a calibration counts.
     """
 
     variance: Floats
@@ -109,7 +109,7 @@ def between_of_kind(tests: Contrasts, varied: Variation) -> Floats:
 
 
 def calibrated(calibration: Calibration, key: Key, kind: Kind) -> float:
-    """Look up the standard deviation between runs, beside what requests explain: the most specific one that is known."""
+    """Look up the standard deviation between runs, beside what requests explain: the most specific that is known."""
     series, metric = key
     names = [name_of(key, kind), name_of(key, "itself")]
     if series.hardware == ALL_HARDWARE:
