@@ -20,6 +20,7 @@ PAGES = (  # name of the script and of the address; title, icon; the first is wh
     ("trace", "Trace", ":material/account_tree:"),
     ("jitter", "Jitter", ":material/graphic_eq:"),
     ("hardware", "Hardware", ":material/memory:"),
+    ("regressions", "Regressions", ":material/trending_up:"),
 )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -91,6 +91,31 @@ def entry(name: str, label: str, **widget: Any) -> str:
     """Draw a view's own field for text, which lives in the address like the filters, and return what is in it."""
     value = st.text_input(label, key=name, on_change=_touch, persist_state="session", **widget)
     return str(value or "").strip()
+
+
+def pick(
+    name: str, label: str, options: Sequence[str], default: str, format_func: Callable[[str], str] = str, **widget: Any
+) -> str:
+    """Draw a view's own choice of one name among many, which lives in the address, and return it.
+
+    Without a choice, and for one that is not offered, it is `default`, in grey.
+    """
+    if (chosen := st.session_state.get(name)) and chosen not in options:
+        note = f"Ignored in the address: {plain(name)}={plain(str(chosen))} is not among what is shown."
+        st.warning(note, icon=":material/link_off:")
+    if chosen not in options:
+        st.session_state[name] = None
+    value = st.selectbox(
+        label,
+        options,
+        key=name,
+        format_func=format_func,
+        on_change=_touch,
+        placeholder=format_func(default),
+        persist_state="session",
+        **widget,
+    )
+    return str(value or default)
 
 
 def current() -> Selection:

@@ -102,6 +102,11 @@ def clock(time_ns: int) -> str:
     return f"{datetime.fromtimestamp(time_ns // 1_000_000_000, UTC):%H:%M:%S} UTC"
 
 
+def clock_and_day(time_ns: int) -> str:
+    """Day and time of day in UTC of nanoseconds since 1970: `2026-11-22 07:10:00`."""
+    return f"{datetime.fromtimestamp(time_ns // 1_000_000_000, UTC):%Y-%m-%d %H:%M:%S}"
+
+
 def group_name(dimension: str, value: str) -> str:
     """Name a group: its value, or `(no stage)`, `(no model)` … where spans have none."""
     return value or f"(no {dimension})"

@@ -9,6 +9,7 @@ import streamlit as st
 
 from tailsight_analysis import Tail
 from tailsight_dashboard.filters import Scope
+from tailsight_dashboard.format import plain
 
 SHOWN_DIGITS = 8  # of a trace id: enough to tell a few apart
 
@@ -30,6 +31,15 @@ def traces(scope: Scope, title: str, trace_ids: Iterable[str]) -> None:
 def shown(trace_id: str) -> str:
     """Shorten a trace id: its first digits, but not the zeros that ids of 64 bits are filled up with."""
     return (trace_id.lstrip("0") or trace_id)[:SHOWN_DIGITS]
+
+
+def version_or_run(scope: Scope, over: str, name: str) -> None:
+    """Draw a line of links to the views of one version or run alone."""
+    alone = replace(scope.selection, filters={**scope.selection.filters, over: (name,)})
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f"Look at {over} **{plain(name)}** alone:", width="content")
+        for view in ("stages", "tail", "jitter", "hardware"):
+            st.page_link(f"views/{view}.py", label=view.capitalize(), icon="", query_params=alone.to_address(view))
 
 
 def examples(scope: Scope, tail: Tail) -> None:

@@ -1,6 +1,7 @@
 """What is looked at, as a value: its form in the address is stable and readable, so that a copied link opens it again.
 
     ?time=6h&service=ranker&service=search&hardware=NVIDIA+L4&by=hardware
+    ?time=7d&over=run&metric=p95&baseline=nightly-41&candidate=nightly-42
     ?time=custom&from=2026-11-22T07:00Z&to=2026-11-22T08:00Z&run=pr-17&quantile=p99.9
 
 Times are UTC, to the minute. What cannot be read is left at its default, and said in a note.
@@ -31,12 +32,16 @@ QUANTILES = {"p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 SCALES = ("log", "linear")
 SPANS = ("60", "300")
 VARIANTS = ("model", "version", "hardware")
+OVER = ("version", "run", "time")
+AUTO = "auto"
+METRICS = (AUTO, "p50", "p95", "p99", "mean", "jitter")
 VIEW_KEYS = {  # the choices that each view has
     "stages": ("by", "scale"),
     "tail": ("quantile",),
     "trace": ("id", "spans", "quantile"),
     "jitter": ("deadline",),
     "hardware": ("variants",),
+    "regressions": ("over", "metric", "scale", "baseline", "candidate"),
 }
 VIEW_CHOICES = tuple(dict.fromkeys(name for names in VIEW_KEYS.values() for name in names))
 # of a custom time; without a zone, as the widgets have it
@@ -58,6 +63,10 @@ class Selection:
     spans: str = SPANS[0]
     deadline: str = ""
     variants: str = VARIANTS[0]
+    over: str = OVER[0]
+    metric: str = METRICS[0]
+    baseline: str = ""
+    candidate: str = ""
 
     @property
     def as_filters(self) -> Filters:
@@ -110,6 +119,10 @@ def from_address(parameters: Mapping[str, Sequence[str]]) -> tuple[Selection, tu
         spans=one_of("spans", SPANS, DEFAULT.spans),
         deadline=_last(parameters, "deadline") or "",
         variants=one_of("variants", VARIANTS, DEFAULT.variants),
+        over=one_of("over", OVER, DEFAULT.over),
+        metric=one_of("metric", METRICS, DEFAULT.metric),
+        baseline=_last(parameters, "baseline") or "",
+        candidate=_last(parameters, "candidate") or "",
     )
     if selection.time != CUSTOM:
         return selection, tuple(notes)

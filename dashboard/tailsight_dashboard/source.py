@@ -19,6 +19,7 @@ from tailsight_analysis import (
     PRICES_ENV,
     AnalysisError,
     Breakdown,
+    Comparison,
     Filters,
     Hardware,
     Jitter,
@@ -26,6 +27,8 @@ from tailsight_analysis import (
     Pareto,
     QuestionError,
     Queueing,
+    Regressions,
+    Side,
     Store,
     StoreUnavailableError,
     Tail,
@@ -36,6 +39,7 @@ from tailsight_analysis import (
     Window,
     breakdown,
     choices,
+    compare,
     connect,
     hardware,
     jitter,
@@ -43,6 +47,7 @@ from tailsight_analysis import (
     prices_from,
     queueing,
     read_prices,
+    regressions,
     tail,
     timeline,
     trace,
@@ -50,6 +55,7 @@ from tailsight_analysis import (
     whatif,
     whole_time,
 )
+from tailsight_analysis.alerting.open import OpenAlert, open_alerts
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -203,6 +209,16 @@ def _pareto(name: str, window: Window, filters: Filters, by: str, prices: Mappin
 
 
 @_kept
+def _regressions(name: str, window: Window, filters: Filters, over: str) -> Answer[Regressions]:
+    return _ask(name, regressions, window, filters, by=over)
+
+
+@_kept
+def _open_alerts(name: str) -> Answer[tuple[OpenAlert, ...]]:
+    return _ask(name, open_alerts)
+
+
+@_kept
 def _choices(name: str, window: Window) -> Answer[dict[str, list[str]]]:
     return _ask(name, choices, window)
 
@@ -265,6 +281,21 @@ def ask_variance(window: Window, filters: Filters) -> Answer[Variance]:
 def ask_pareto(window: Window, filters: Filters, by: str) -> Answer[Pareto]:
     """Weigh quality against latency. Raises NoSpansError, NotEnoughDataError, QuestionError for a price."""
     return _pareto(dsn(), window, filters, by, prices())
+
+
+def ask_regressions(window: Window, filters: Filters, over: str) -> Answer[Regressions]:
+    """Find changes over versions, runs or time. Raises NoSpansError, NotEnoughDataError for a short history."""
+    return _regressions(dsn(), window, filters, over)
+
+
+def ask_compare(baseline: Side, candidate: Side) -> Answer[Comparison]:
+    """Split what changed into mix and slowdown: takes seconds, and is not kept. Raises NotEnoughDataError."""
+    return _ask(dsn(), compare, baseline, candidate)
+
+
+def ask_open_alerts() -> Answer[tuple[OpenAlert, ...]]:
+    """Alerts that are not resolved."""
+    return _open_alerts(dsn())
 
 
 def prices() -> dict[str, float]:

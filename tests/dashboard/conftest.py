@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 import streamlit as st
 from dashboard import chromium
 from dashboard.chromium import Page
+from dashboard.history_store import HISTORY_SPANS, send_history
 from dashboard.sample_store import (
     PATIENCE_S,
     REQUESTS,
@@ -42,6 +45,18 @@ def varied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCollecto
     with running_collector(tmp_path_factory.mktemp("varied") / "data") as collector:
         send_varied(collector.otlp_url, time.time_ns() - 60 * 10**9)
         _await_spans(collector, VARIED_SPANS)
+        yield collector
+
+
+@pytest.fixture(scope="session")
+def historic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCollector]:
+    """Versions, of which one made something slower, and an open alert: see history_store.py and alert_store.py."""
+    data = tmp_path_factory.mktemp("historic") / "data"
+    write = [sys.executable, "-m", "dashboard.alert_store", f"chdb://{data}"]
+    subprocess.run(write, cwd=Path(__file__).parent.parent, check=True, timeout=60)
+    with running_collector(data) as collector:
+        send_history(collector.otlp_url, time.time_ns())
+        _await_spans(collector, HISTORY_SPANS)
         yield collector
 
 
@@ -79,6 +94,17 @@ def varied_app(varied: RunningCollector, monkeypatch: pytest.MonkeyPatch) -> Ite
 @pytest.fixture
 def varied_store(varied: RunningCollector) -> Iterator[Store]:
     with connect(varied.store) as opened:
+        yield opened
+
+
+@pytest.fixture
+def historic_app(historic: RunningCollector, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest]:
+    yield from fresh_app(historic.store, monkeypatch)
+
+
+@pytest.fixture
+def historic_store(historic: RunningCollector) -> Iterator[Store]:
+    with connect(historic.store) as opened:
         yield opened
 
 

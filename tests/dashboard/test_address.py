@@ -16,6 +16,8 @@ from tailsight_dashboard.selection import (
     FILTERS,
     FIRST,
     LAST,
+    METRICS,
+    OVER,
     PRESETS,
     QUANTILES,
     SCALES,
@@ -44,6 +46,10 @@ def selections(draw: some.DrawFn) -> Selection:
         quantile=draw(some.sampled_from(list(QUANTILES))),
         id=draw(some.text()),
         spans=draw(some.sampled_from(SPANS)),
+        over=draw(some.sampled_from(OVER)),
+        metric=draw(some.sampled_from(METRICS)),
+        baseline=draw(some.text()),
+        candidate=draw(some.text()),
     )
 
 
