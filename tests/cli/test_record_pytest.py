@@ -157,6 +157,7 @@ def test_beside_pytest_benchmark_each_measured_call_is_a_request(tmp_path):
 
 def test_inside_tailsight_record_marked_tests_are_recorded_run_by_run(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # ours may run in one, what we start does not
     (tmp_path / "pytest.ini").write_text(INI)
     (tmp_path / "test_it.py").write_text(TESTS.replace("def test_fails", "def fails"))
     pytest_itself = [sys.executable, "-m", "pytest", "-q"]

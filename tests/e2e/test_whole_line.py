@@ -128,7 +128,7 @@ def test_breakdown_and_tail_tell_what_was_planted(collector, service):
     for number in range(100):
         queue_ns = 40_000_000 + number if number >= 98 else 500_000 + number * 1000
         compute_ns = 2_000_000 + number * 7919 % 1_000_000
-        at_ns = start_ns + number * 10**8
+        at_ns = start_ns + number * 37 % 100 * 10**8  # the two are not neighbours
         hardware = {"tailsight.hardware": "NVIDIA L4" if number >= 98 else "NVIDIA H100"}
         ids = {"trace_id": trace_id(10**9 + number), "parent_span_id": span_id(1)}
         end_ns = at_ns + queue_ns + compute_ns
