@@ -88,5 +88,6 @@ def _wanted(wanted: Needed | None) -> str:
         parts.append(f"{wanted.runs:,} more runs a side")
     if wanted.requests is not None:
         parts.append(f"{wanted.requests:,} more requests a side in as many runs")
-    too_many = wanted.requests is None and (wanted.runs or 0) > _MANY_RUNS
-    return f"{' or '.join(parts)} would decide" + (f": {advice}" if too_many else "")
+    if wanted.requests is None and (wanted.runs or 0) > _MANY_RUNS:
+        return f"to decide all of them takes {parts[0]}: rather {advice}"
+    return f"{' or '.join(parts)} would decide"
