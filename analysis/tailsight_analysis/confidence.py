@@ -54,6 +54,14 @@ class Scale:
         )
 
     @classmethod
+    def of_run(cls, spans: int, first_ns: int, last_ns: int) -> Scale:
+        """Choose one that leaves nothing out, for quantiles that are taken from the cells: exact, or to 0.2 %."""
+        shift = 0 if spans <= EXACT_UP_TO else _MANTISSA_BITS - 9
+        return cls(
+            cell_shift=shift, blocks=BLOCKS, stride=1, first_ns=first_ns, block_ns=(last_ns - first_ns) // BLOCKS + 1
+        )
+
+    @classmethod
     def in_buckets(cls, spans: int, buckets: int, first_ns: int, bucket_ns: int) -> Scale:
         """Choose one for buckets of time from `first_ns`, each of BLOCKS_A_BUCKET blocks: its length is a multiple."""
         bits = None if spans <= EXACT_UP_TO else 7 if spans <= ALL_BLOCKS_UP_TO else 5

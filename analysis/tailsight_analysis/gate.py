@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tailsight_analysis.comparison.sides import Side
-from tailsight_analysis.confidence import BLOCKS, EXACT_UP_TO, Scale, cells_of_row, span_cells
+from tailsight_analysis.confidence import Scale, cells_of_row, span_cells
 from tailsight_analysis.errors import NoSpansError
 from tailsight_analysis.gating.calibration import calibrate
 from tailsight_analysis.gating.judge import judge
@@ -35,9 +35,6 @@ __all__ = [
     "judge",
     "judge_stratified",
 ]
-
-_CELL_BITS = 9  # of runs with very many spans, durations are known to 0.2 %
-_MANTISSA_BITS = 52
 
 
 def gate(
@@ -82,8 +79,7 @@ def _fetch(store: Store, side: Side, row: Mapping[str, Any], shape: Mapping[str,
     first_ns, last_ns = int(row["first_ns"]), int(row["last_ns"])
     window = Window(first_ns, last_ns + 1)
     filters = replace(side.filters, run=(str(row["run"]),))
-    bits = _MANTISSA_BITS if int(row["spans"]) <= EXACT_UP_TO else _CELL_BITS
-    scale = Scale(_MANTISSA_BITS - bits, BLOCKS, 1, first_ns, (last_ns - first_ns) // BLOCKS + 1)
+    scale = Scale.of_run(int(row["spans"]), first_ns, last_ns)
     scope = scope_parameters(window, filters)
     found = store.ask(query("gate_requests"), **{**shape, **scope}, **scale.parameters)
     requests = {
