@@ -71,7 +71,6 @@ class Scan:
 
     shortest_ns: float
     longest_ns: float
-    best_p_value: float
     period: Period | None
 
 
@@ -105,8 +104,8 @@ def find_period(start_ns: Ints, duration_ns: Ints, weight: Floats | None = None)
     log_tests = math.log(len(marks) * len(HARMONICS))
     p_value = math.exp(min(0.0, best.log_p + log_tests))
     if p_value > SIGNIFICANCE:
-        return Scan(shortest, longest, p_value, None)
-    return Scan(shortest, longest, p_value, _confirmed(times, weights, slow, best, log_tests))
+        return Scan(shortest, longest, None)
+    return Scan(shortest, longest, _confirmed(times, weights, slow, best, log_tests))
 
 
 # --- the spectrum -----------------------------------------------------------------------------------------------------
