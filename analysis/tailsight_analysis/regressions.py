@@ -23,6 +23,7 @@ LEAST_UNITS = 2 * MIN_SEGMENT
 MOST_UNITS = 2_000
 POINTS = 60  # stretches of time, at most, where nobody says how long one is
 _LENGTHS_S = (1, 5, 15, 60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 7 * 86400, 28 * 86400)
+_ONE = {"version": "version", "run": "run", "time": "whole stretch of time"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +110,9 @@ def regressions(
         raise NoSpansError(f"no spans with a {by} in {describe(window, filters)}")
     what = {"version": "versions", "run": "runs", "time": "whole stretches of time"}[by]
     if len(units) < LEAST_UNITS:
-        short = LEAST_UNITS - len(units)
+        short, found = LEAST_UNITS - len(units), f"{len(units)} {what if len(units) != 1 else _ONE[by]}"
         raise NotEnoughDataError(
-            f"{len(units)} {what} in {describe(window, filters)}: a change needs {MIN_SEGMENT} before and "
+            f"{found} in {describe(window, filters)}: a change needs {MIN_SEGMENT} before and "
             f"{MIN_SEGMENT} after it, {short} more" + (", or shorter stretches" if by == "time" else "")
         )
     if len(units) > MOST_UNITS:

@@ -90,6 +90,7 @@ def test_nothing_to_find_is_said(tailsight, data):
         (("--metric", "p42"), 2, "p42"),
         (("--by", "time", "--bucket", "9w"), 3, "0 whole stretches of time in"),
         (("--version", "2"), 3, "no span has version=2; there are: 1.0"),
+        (("--version", "1.0"), 3, "1 version in "),
         (("--version", "1.0"), 3, "a change needs 3 before and 3 after it, 5 more"),
         (("--run", "nobody"), 3, "no span has run=nobody"),
     ],
