@@ -13,7 +13,8 @@ import zstandard
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 # 0x184D2A50 to 0x184D2A5F, least byte first
 _SKIPPABLE_ENDING = b"\x2a\x4d\x18"
-_READ_BYTES = 256 * 1024
+# A kilobyte of a bomb unpacks to 32 MiB at most, and that is what a piece holds.
+_READ_BYTES = 1024
 
 
 def is_zstd(beginning: bytes) -> bool:

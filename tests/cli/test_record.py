@@ -7,10 +7,8 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
-import pytest
-from testkit.recordings import REQUESTS, names_in, spans_in
+from testkit.recordings import REQUESTS, names_in, python, spans_in
 
-from tailsight_cli import main
 from tailsight_cli.recording.run_file import read_header
 from tailsight_collector.importer import StoreTarget, import_files
 
@@ -31,24 +29,8 @@ with tailsight.request("rank"):
 """
 
 
-@pytest.fixture
-def tailsight(capfd, tmp_path, monkeypatch):
-    """Run the command in this process, in a folder of its own; gives exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        code = main.run(["record", *arguments])
-        return code, *capfd.readouterr()
-
-    return call
-
-
-def python(program: str, *arguments: object) -> list[str]:
-    return [sys.executable, "-c", program, *map(str, arguments)]
-
-
-def test_a_commands_spans_are_in_the_file_and_its_output_is_its_own(tailsight):
-    code, out, err = tailsight("-o", "base.otlp.zst", "--", *python(REQUESTS, 20))
+def test_a_commands_spans_are_in_the_file_and_its_output_is_its_own(record):
+    code, out, err = record("-o", "base.otlp.zst", "--", *python(REQUESTS, 20))
     assert (code, out) == (0, "ready\n")
     assert err.splitlines()[0].startswith("wrote base.otlp.zst: 1 run, 20 requests, 40 spans, ")
     assert err.splitlines()[1:] == ["next  tailsight import base.otlp.zst"]
@@ -62,7 +44,7 @@ def test_a_commands_spans_are_in_the_file_and_its_output_is_its_own(tailsight):
     assert max(starts) < run.end_ns
 
 
-def test_the_header_says_where_and_of_what_it_was_recorded_and_shows_no_secret(tailsight, tmp_path, monkeypatch):
+def test_the_header_says_where_and_of_what_it_was_recorded_and_shows_no_secret(record, tmp_path, monkeypatch):
     monkeypatch.setenv("MY_PASSWORD", "hunter2")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
     for arguments in (
@@ -71,7 +53,7 @@ def test_the_header_says_where_and_of_what_it_was_recorded_and_shows_no_secret(t
     ):
         subprocess.run(["git", *arguments], check=True)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    code, _, _ = tailsight("-o", "a.otlp.zst", "--", *python(REQUESTS, 1, "--token", "s3cret", "--key=x"))
+    code, _, _ = record("-o", "a.otlp.zst", "--", *python(REQUESTS, 1, "--token", "s3cret", "--key=x"))
     assert code == 0
     said = json.loads(json.dumps(read_header(Path("a.otlp.zst")).to_json()))
     assert said["git"] == {"commit": commit, "branch": "faster", "dirty": False}
@@ -86,13 +68,13 @@ def test_the_header_says_where_and_of_what_it_was_recorded_and_shows_no_secret(t
     assert "s3cret" not in shown
 
 
-def test_child_processes_are_recorded_too(tailsight):
-    assert tailsight("-o", "a.otlp.zst", "--", *python(PARENT))[0] == 0
+def test_child_processes_are_recorded_too(record):
+    assert record("-o", "a.otlp.zst", "--", *python(PARENT))[0] == 0
     assert names_in(Path("a.otlp.zst")) == {"parent": 1, "child": 1}
 
 
-def test_the_recordings_label_replaces_the_programs_own(tailsight):
-    assert tailsight("-o", "a.otlp.zst", "--run", "mine", "--", *python(OWN_LABEL))[0] == 0
+def test_the_recordings_label_replaces_the_programs_own(record):
+    assert record("-o", "a.otlp.zst", "--run", "mine", "--", *python(OWN_LABEL))[0] == 0
     (span,) = spans_in(Path("a.otlp.zst"))
     assert [span.resource[key] for key in ("tailsight.run", "service.name", "service.version")] == [
         "mine",
@@ -101,24 +83,24 @@ def test_the_recordings_label_replaces_the_programs_own(tailsight):
     ]
 
 
-def test_what_the_users_shell_has_set_does_not_keep_spans_away(tailsight, monkeypatch):
+def test_what_the_users_shell_has_set_does_not_keep_spans_away(record, monkeypatch):
     monkeypatch.setenv("TAILSIGHT_ENABLED", "false")
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     monkeypatch.setenv("TAILSIGHT_TRANSPORT", "thread")
     monkeypatch.setenv("TAILSIGHT_PROTOCOL", "grpc")
-    assert tailsight("-o", "a.otlp.zst", "--", *python(REQUESTS, 2))[0] == 0
+    assert record("-o", "a.otlp.zst", "--", *python(REQUESTS, 2))[0] == 0
     assert names_in(Path("a.otlp.zst")).total() == 4
 
 
-def test_the_file_is_imported_as_it_is(tailsight, store):
-    assert tailsight("-o", "a.otlp.zst", "--repeat", "2", "--", *python(REQUESTS, 3))[0] == 0
+def test_the_file_is_imported_as_it_is(record, store):
+    assert record("-o", "a.otlp.zst", "--repeat", "2", "--", *python(REQUESTS, 3))[0] == 0
     imported = import_files([Path("a.otlp.zst")], StoreTarget(store))
     assert (imported.accepted_spans, imported.rejected, imported.skipped) == (12, Counter(), [])
     assert store.rows("SELECT run, count() FROM spans GROUP BY run ORDER BY run") == [("a#1", 6), ("a#2", 6)]
 
 
-def test_two_commands_take_turns_and_each_run_has_its_own_label(tailsight):
-    code, out, err = tailsight(
+def test_two_commands_take_turns_and_each_run_has_its_own_label(record):
+    code, out, err = record(
         "-o", "base.otlp.zst", "-o", "cand.otlp.zst", "--repeat", "2", "--json",
         "--", *python(REQUESTS, 2), "--", *python(REQUESTS, 3),
     )  # fmt: skip
@@ -137,19 +119,27 @@ def test_two_commands_take_turns_and_each_run_has_its_own_label(tailsight):
     assert labels == {"cand#1": 6, "cand#2": 6}
 
 
-def test_rounds_that_warm_up_are_not_kept(tailsight):
-    code, _, err = tailsight("-o", "a.otlp.zst", "--warmup", "1", "--", *python(REQUESTS, 2))
+def test_rounds_that_warm_up_are_not_kept(record):
+    code, _, err = record("-o", "a.otlp.zst", "--warmup", "1", "--", *python(REQUESTS, 2))
     assert code == 0
     assert "run 1 of 2  a#warmup" in err
     assert [(run.run, run.spans) for run in read_header(Path("a.otlp.zst")).runs] == [("a", 4)]
 
 
-def test_each_file_may_have_a_folder_of_its_own(tailsight, tmp_path):
+def test_each_file_may_have_a_folder_of_its_own(record, tmp_path):
     for name, requests in (("old", 1), ("new", 2)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "bench.py").write_text(REQUESTS.replace("sys.argv[1]", str(requests)))
-    code, _, _ = tailsight(
+    code, _, _ = record(
         "-o", "a.otlp.zst", "-o", "b.otlp.zst", "--in", "old", "--in", "new", "--", sys.executable, "bench.py"
     )
     assert code == 0
     assert [read_header(Path(f"{name}.otlp.zst")).spans for name in "ab"] == [2, 4]
+
+
+def test_what_is_no_utf_8_in_a_command_or_a_files_name_costs_no_recording(record):
+    code, _, _ = record("-o", "r\udcff.otlp.zst", "--", *python(REQUESTS, 1, "\udcfe"))
+    assert code == 0
+    header = read_header(Path("r\udcff.otlp.zst"))
+    assert (header.name, header.command[-1]) == ("r\\udcff", "\\udcfe")
+    assert {span.resource["tailsight.run"] for span in spans_in(Path("r\udcff.otlp.zst"))} == {"r\\udcff"}

@@ -1,7 +1,9 @@
 """The run file: what is written is read again, and what is damaged is found out."""
 
 import dataclasses
+import io
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from tailsight_cli.recording.run_file import read_header, read_run_file, write_r
 from tailsight_collector.errors import UnreadableFileError
 from tailsight_collector.importer import read_requests
 from tailsight_collector.keep.records import encode_varint
+from tailsight_collector.zstd_frames import unpacked
 
 RUNS = (
     Run("a#1", 1, 2, 0, 3, 1, 0.5, Lost()),
@@ -34,6 +37,7 @@ HEADER = Header(
     runs=RUNS,
     body_bytes=0,
 )
+RUN = json.loads(json.dumps(HEADER.to_json()))["runs"][0]
 MESSAGES = [otlp.request([otlp.span(name=f"span {number}")]).SerializeToString() for number in range(200)]
 
 
@@ -86,6 +90,11 @@ def test_header_survives_json_with_keys_of_a_later_version(run_file):
         pytest.param({"format": 2}, "it is of format 2, and this version of tailsight reads 1: update it", id="later"),
         pytest.param({"format": None}, "it has no format", id="no format"),
         pytest.param({"runs": 3}, "TypeError", id="runs"),
+        pytest.param({"runs": [{**RUN, "spans": "many"}]}, "spans is 'many'", id="spans"),
+        pytest.param({"runs": [{**RUN, "start_ns": None}]}, "start_ns is None", id="start"),
+        pytest.param({"runs": [{**RUN, "lost": {"spans": 3}}]}, "AttributeError", id="lost"),
+        pytest.param({"services": [3]}, "service is 3", id="services"),
+        pytest.param({"body_bytes": float("inf")}, "OverflowError", id="size"),
         pytest.param({"machine": {}}, "TypeError", id="machine"),
     ],
 )
@@ -141,6 +150,7 @@ def test_a_message_that_is_cut_off_is_found(tmp_path):
         pytest.param(struct.pack("<II", 0x184D2A51, 2) + b"{}", "none of ours", id="frame of others"),
         pytest.param(struct.pack("<II", 0x184D2A50, 2) + b"{]", "its header cannot be read", id="header no JSON"),
         pytest.param(struct.pack("<II", 0x184D2A50, 2) + b"{}", "it has no format", id="header of others"),
+        pytest.param(struct.pack("<II", 0x184D2A50, 99_999) + b"[" * 99_999, "recursion", id="header too deep"),
     ],
 )
 def test_what_is_no_run_file_is_refused(tmp_path, content, words):
@@ -163,3 +173,20 @@ def test_a_file_takes_its_place_whole_or_not_at_all(run_file, tmp_path):
         write_run_file(run_file, HEADER, [tmp_path / "1", tmp_path / "no such part"])
     assert run_file.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "a.otlp.zst"]
+
+
+def test_a_bomb_is_unpacked_in_pieces_that_fit_into_memory():
+    packed = zstandard.ZstdCompressor(level=3).compress(bytes(256 << 20))
+    assert len(packed) < 16 << 10
+    pieces = [len(piece) for piece in unpacked(io.BytesIO(packed))]
+    assert sum(pieces) == 256 << 20
+    assert max(pieces) <= 32 << 20
+
+
+def test_what_a_killed_recorder_of_the_same_process_id_left_is_in_nobodys_way(run_file, tmp_path):
+    left = tmp_path / f".b.otlp.zst.{os.getpid()}.partial"
+    left.write_bytes(b"half")
+    header = dataclasses.replace(HEADER, body_bytes=(tmp_path / "1").stat().st_size)
+    write_run_file(tmp_path / "b.otlp.zst", header, [tmp_path / "1"])
+    assert read_header(tmp_path / "b.otlp.zst") == header
+    assert not left.exists()

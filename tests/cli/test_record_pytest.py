@@ -86,6 +86,35 @@ def test_own_requests(benchmark):
 def test_unmarked(benchmark):
     benchmark.pedantic(tailsight.request("handle")(lambda: 42), rounds=3)
 """
+FORKS = """
+import atexit, multiprocessing, os, subprocess, sys
+import pytest, tailsight
+
+def work():
+    with tailsight.request("handle"):
+        pass
+
+@pytest.mark.tailsight
+@pytest.mark.parametrize("kind", ["fork", "spawn"])
+def test_multiprocessing(kind):
+    process = multiprocessing.get_context(kind).Process(target=work)
+    process.start()
+    process.join()
+
+@pytest.mark.tailsight
+def test_program():
+    subprocess.run([sys.executable, "-c", "import tailsight\\nwith tailsight.request('handle'): pass"], check=True)
+
+@pytest.mark.tailsight
+def test_a_child_that_runs_the_handlers_of_the_interpreters_end():
+    if not (pid := os.fork()):
+        atexit._run_exitfuncs()
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+def test_unmarked():
+    test_program()
+"""
 
 
 def by_test(spans: list[RecordedSpan]) -> dict[str, Counter[tuple[str, bool]]]:
@@ -165,3 +194,16 @@ def test_inside_tailsight_record_marked_tests_are_recorded_run_by_run(tmp_path, 
     assert Counter(span.resource["tailsight.run"] for span in spans_in(Path("a.otlp.zst"))) == {"a#1": 25, "a#2": 25}
     assert main.run(["record", "-o", "b.otlp.zst", "--", *pytest_itself, "--tailsight-record", "c.otlp.zst"]) == 4
     assert "inside `tailsight record`: use one of them" in capfd.readouterr().err
+
+
+def test_what_the_processes_of_a_marked_test_record_is_the_tests(tmp_path):
+    done = session(tmp_path, "--tailsight-record", "a.otlp.zst", test=FORKS)
+    assert "wrote a.otlp.zst: 4 marked tests, 4 requests, 4 spans" in done.stdout.splitlines(), done.stdout
+    alone = "test_a_child_that_runs_the_handlers_of_the_interpreters_end"
+    request = Counter({("handle", True): 1})
+    assert by_test(list(spans_in(tmp_path / "a.otlp.zst"))) == {
+        "test_multiprocessing[fork]": request,
+        "test_multiprocessing[spawn]": request,
+        "test_program": request,
+        alone: {(f"test_it.py::{alone}", True): 1},
+    }

@@ -2,15 +2,13 @@
 
 import gzip
 import json
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 from testkit import otlp
-from testkit.recordings import names_in, spans_in
+from testkit.recordings import names_in, python, spans_in
 
-from tailsight_cli import main
 from tailsight_cli.recording.messages import messages_in, pieces_of
 from tailsight_cli.recording.receiver import Receiver, receiver
 from tailsight_cli.recording.run_file import read_header
@@ -53,15 +51,9 @@ JSON_REQUEST = {
 
 
 @pytest.fixture
-def tailsight(capfd, tmp_path, monkeypatch):
-    """Record a Python program in this process, in a folder of its own; gives exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(program: str) -> tuple[int, str, str]:
-        code = main.run(["record", "-o", "a.otlp.zst", "--", sys.executable, "-c", program])
-        return code, *capfd.readouterr()
-
-    return call
+def tailsight(record):
+    """Record a Python program; gives exit code, stdout, stderr."""
+    return lambda program, *options: record("-o", "a.otlp.zst", *options, "--", *python(program))
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +151,10 @@ def test_a_full_disk_is_the_clients_to_try_again(tmp_path):
         answer = httpx.post(f"{running.url}/v1/traces", content=REQUEST, headers=PROTOBUF)
     assert answer.status_code == 503
     assert "Retry-After" in answer.headers
+
+
+def test_a_failed_client_of_grpc_keeps_its_exit_code(tailsight):
+    program = EXPORTING.format(protocol="grpc", arguments="insecure=True, timeout=1") + "\nraise SystemExit(7)\n"
+    code, _, err = tailsight(program)
+    assert code == 7
+    assert "ended with 7 (a): nothing is written" in err.splitlines()[-1]

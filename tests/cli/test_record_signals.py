@@ -2,6 +2,7 @@
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from testkit.recordings import names_in
+from testkit.recordings import names_in, python
 
-from tailsight_cli import main
 from tailsight_cli.recording.run_file import read_header
 
 PATIENCE_S = 60
@@ -32,6 +32,13 @@ tailsight.flush()  # its sidecar works: a signal during its start would be said 
 print(os.getpid(), flush=True)
 while True:
     signal.pause()
+"""
+AS_LEADER = """
+import fcntl, sys, termios
+from tailsight_cli import main
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # our session's terminal, as a shell's
+main.main()
 """
 DEAF = """
 import os, signal
@@ -72,6 +79,64 @@ for _ in range(3):
     with tailsight.request("left in the ring"):
         pass
 os.kill(os.getpid(), signal.SIGKILL)
+"""
+SAYS_ITS_RINGS = """
+import os, pathlib
+import tailsight
+
+with tailsight.request("rank"):
+    pass
+print(pathlib.Path(os.environ["TAILSIGHT_RUNTIME_DIR"]).parent)
+"""
+WANTS_THE_TERMINAL = """
+import os, termios
+import tailsight
+
+with tailsight.request("rank"):
+    pass
+termios.tcsetattr(1, termios.TCSANOW, termios.tcgetattr(1))
+try:
+    os.open("/dev/tty", os.O_RDWR)
+except OSError:
+    print("there is none")
+"""
+LEAVES_SOME_THAT_END = """
+import multiprocessing
+import tailsight
+
+def work():
+    with tailsight.request("rank"):
+        pass
+
+if __name__ == "__main__":
+    child = multiprocessing.get_context("spawn").Process(target=work)
+    child.start()
+    child.join()
+"""
+LEAVES_THE_ENDED_BEHIND = """
+import os, subprocess, sys
+import tailsight
+
+ENDED = "c = [subprocess.Popen(['true']) for _ in range(3)]\\n[os.waitid(os.P_PID, p.pid, os.WEXITED | os.WNOWAIT) for p in c]"
+with tailsight.request("rank"):
+    pass
+server = subprocess.Popen(
+    [sys.executable, "-c", f"import os, signal, subprocess\\n{ENDED}\\nprint(1, flush=True)\\nsignal.pause()"],
+    start_new_session=True, stdout=subprocess.PIPE, text=True,
+)
+server.stdout.readline()
+"""
+LEAVES_ANOTHER_USERS = """
+import subprocess
+import tailsight
+
+with tailsight.request("rank"):
+    pass
+other = subprocess.Popen(
+    ["setpriv", "--reuid=65534", "--clear-groups", "sh", "-c", "echo $$; exec sleep 60"],
+    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+)
+print(other.stdout.readline().strip())
 """
 LEAVES_ONE_BEHIND = """
 import subprocess, sys
@@ -148,15 +213,9 @@ def test_the_command_does_not_outlive_its_recorder(tmp_path):
 
 
 @pytest.fixture
-def tailsight(capfd, tmp_path, monkeypatch):
-    """Run the command in this process, in a folder of its own; gives exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(program: str, *options: str) -> tuple[int, str, str]:
-        code = main.run(["record", "-o", "a.otlp.zst", *options, "--", sys.executable, "-c", program])
-        return code, *capfd.readouterr()
-
-    return call
+def tailsight(record):
+    """Record a Python program; gives exit code, stdout, stderr."""
+    return lambda program, *options: record("-o", "a.otlp.zst", *options, "--", *python(program))
 
 
 def test_what_a_killed_command_had_finished_is_kept_if_that_is_wanted(tailsight):
@@ -188,11 +247,94 @@ def test_what_a_command_leaves_running_is_ended_and_said(tailsight):
     assert err.splitlines()[0] == "a: 1 process that the command left running had to be ended"
 
 
+@pytest.mark.parametrize(
+    ("program", "lines"),
+    [
+        pytest.param(LEAVES_SOME_THAT_END, [], id="that end by themselves"),
+        pytest.param(
+            LEAVES_THE_ENDED_BEHIND,
+            ["a: 1 process that the command left running had to be ended"],
+            id="that have ended",
+        ),
+    ],
+)
+def test_processes_that_end_by_themselves_are_not_counted(record, program, lines):
+    Path("program.py").write_text(program)
+    code, _, err = record("-o", "a.otlp.zst", "--", sys.executable, "program.py")
+    assert code == 0
+    assert err.splitlines()[:-2] == lines
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="needs root, and setpriv")
+def test_another_users_process_that_is_left_costs_no_recording(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "tailsight_cli.main",
+        "record",
+        "-o",
+        "a.otlp.zst",
+        "--",
+        *python(LEAVES_ANOTHER_USERS),
+    ]
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-kill", *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    os.kill(int(done.stdout), signal.SIGKILL)
+    assert (done.returncode, names_in(tmp_path / "a.otlp.zst")) == (0, {"rank": 1})
+
+
+def test_a_command_that_asks_for_the_terminal_is_told_that_there_is_none(tmp_path):
+    """In a background group of our own session it would be stopped, and the recorder would wait for ever."""
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", AS_LEADER, "record", "-o", "a.otlp.zst", "--", *python(WANTS_THE_TERMINAL)],
+        cwd=tmp_path,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        try:
+            _, err = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+    assert process.returncode == 0, err
+    assert os.read(ours, 100) == b"there is none\r\n"
+    os.close(ours)
+
+
+def test_nohup_keeps_a_recording_from_ending_with_its_terminal(tmp_path):
+    program = [sys.executable, "-c", WAITS]
+    with subprocess.Popen(
+        ["nohup", sys.executable, "-m", "tailsight_cli.main", "record", "-o", "a.otlp.zst", "--", *program],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert int(process.stdout.readline())
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=PATIENCE_S)
+    assert out == "told SIGTERM\n"
+    assert err == "tailsight: stopped by signal SIGTERM: nothing is written\n"
+
+
 def test_no_folder_of_a_recording_is_left(tailsight, tmp_path, monkeypatch):
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
+    temporary, shared = tmp_path / "temporary", tmp_path / "shared"  # others on this machine record too
+    for each in (temporary, shared):
+        each.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
-    rings = {path.name for path in Path("/dev/shm").glob("tailsight-record-*")}
-    assert tailsight(KILLED)[0] == 128 + signal.SIGKILL
-    assert list(temporary.iterdir()) == []
-    assert {path.name for path in Path("/dev/shm").glob("tailsight-record-*")} <= rings
+    monkeypatch.setattr("tailsight_cli.recording.folders.SHARED_MEMORY", shared)
+    assert tailsight(SAYS_ITS_RINGS)[1] == f"{shared}\n"
+    assert tailsight(KILLED, "--force")[0] == 128 + signal.SIGKILL
+    assert [*temporary.iterdir(), *shared.iterdir()] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ for number in range(int(sys.argv[1])):
 print("ready")
 """
 """A program with so many requests of two spans each."""
+
+
+def python(program: str, *arguments: object) -> list[str]:
+    """The command line of a Python program."""
+    return [sys.executable, "-c", program, *map(str, arguments)]
 
 
 @dataclass(frozen=True, slots=True)

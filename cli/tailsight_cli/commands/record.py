@@ -17,7 +17,7 @@ from tailsight_cli._collecting import collector_errors
 from tailsight_cli._errors import UNREADABLE, CommandError
 from tailsight_cli.recording.command import Interrupted, Signals
 from tailsight_cli.recording.recorder import Plan, Progress, Recorded, Variant, record, shown
-from tailsight_cli.recording.run_file import SUFFIX
+from tailsight_cli.recording.run_file import SUFFIX, as_text, run_name
 from tailsight_cli.render.record import losses, progress_line, summary_lines
 
 SEPARATOR = "--"
@@ -139,14 +139,12 @@ def _commands(words: tuple[str, ...], files: int) -> list[tuple[str, ...]]:
 def _names(names: tuple[str, ...], outputs: tuple[Path, ...]) -> tuple[str, ...]:
     if names and len(names) != len(outputs):
         raise click.UsageError(f"{len(names)} --run for {len(outputs)} files: give one for each, in the same order")
-    names = names or tuple(_stem(out) for out in outputs)
+    if "" in names:
+        raise click.UsageError("--run needs a name")
+    names = tuple(map(as_text, names)) or tuple(map(run_name, outputs))
     if len(set(names)) < len(names):
         raise click.UsageError(f"two files would have runs of one name, {names[0]}: tell them apart with --run")
     return names
-
-
-def _stem(out: Path) -> str:
-    return out.name.removesuffix(".zst").removesuffix(".otlp") or out.name
 
 
 def _folders(folders: tuple[Path, ...], files: int) -> tuple[Path, ...]:

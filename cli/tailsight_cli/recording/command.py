@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -64,7 +64,7 @@ class Signals:
     @contextmanager
     def caught(self) -> Iterator[None]:
         """Catch them inside the block."""
-        before = {number: signal.signal(number, self._on_signal) for number in _PASSED_ON}
+        before = {number: signal.signal(number, self._on_signal) for number in _PASSED_ON if not _by_nohup(number)}
         try:
             yield
         finally:
@@ -106,8 +106,9 @@ class Signals:
             [sys.executable, "-I", "-S", str(_STARTER), str(os.getpid()), *command],
             env=dict(environ),
             cwd=folder,
-            # in a group of its own: what we pass on arrives once. Such a group may not read from a terminal.
-            process_group=0,
+            # In a session, so in a group, of its own: what we pass on arrives once, and whoever asks for the terminal
+            # is told that there is none. In a mere group of its own it would be stopped, and everybody wait for ever.
+            start_new_session=True,
             stdin=subprocess.DEVNULL if os.isatty(0) else None,
             stdout=stdout,
         )
@@ -129,8 +130,12 @@ class Signals:
         process = self._process
         if process is None or process.returncode is not None:
             return
-        with suppress(ProcessLookupError):  # it has ended just now
+        try:
             os.killpg(process.pid, number)
+        except ProcessLookupError:  # it has ended just now
+            pass
+        except PermissionError:  # it runs as another user, who may not be told to end
+            raise Interrupted(self._received or number) from None
         if self._kill_at_s is None:
             self._kill_at_s = time.monotonic() + self._patience_s
 
@@ -158,3 +163,8 @@ class Signals:
             signal.set_wakeup_fd(before)
             for fd in (ended, reading, writing):
                 os.close(fd)
+
+
+def _by_nohup(number: int) -> bool:
+    """Tell whether `nohup` has this process, and the command, stay when the terminal goes."""
+    return number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN

@@ -16,7 +16,10 @@ from pathlib import Path
 _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 _PROC = Path("/proc")
 _SIDECAR = b"_sidecar_main.py"
+_PARENT, _FLAGS = 1, 6  # in /proc/PID/stat, behind the name
+_PF_EXITING = 4
 _POLL_S = 0.02
+_GRACE_S = 0.5
 # What SIGKILL has not ended by then waits for a broken disk or the like: not for us to wait for.
 _UNKILLABLE_S = 5.0
 
@@ -45,12 +48,21 @@ class Descendants:
         self._others = set(_children(os.getpid()))
 
     def end(self, patience_s: float) -> int:
-        """End what is left, by SIGTERM and after `patience_s` seconds by SIGKILL; returns how many there were."""
+        """End what is left, by SIGTERM and after `patience_s` seconds by SIGKILL; returns how many there were.
+
+        What ends by itself within a moment is left to do that: helpers like multiprocessing's resource tracker outlive
+        who they work for. What belongs to another user, who may not be told anything, is not waited for.
+        """
         asked: set[int] = set()
-        deadline_s = time.monotonic() + patience_s
-        while living := self._living():
-            for pid in living - asked:
-                _signal(pid, signal.SIGTERM)
+        not_ours: set[int] = set()
+        grace_until_s = time.monotonic() + _GRACE_S
+        deadline_s = grace_until_s + patience_s
+        while living := self._living() - not_ours:
+            if time.monotonic() < grace_until_s:
+                time.sleep(_POLL_S)
+                continue
+            not_ours |= {pid for pid in living - asked if not _signal(pid, signal.SIGTERM)}
+            living -= not_ours
             asked |= living
             now_s = time.monotonic()
             if now_s > deadline_s + _UNKILLABLE_S:
@@ -66,7 +78,7 @@ class Descendants:
         waiting = [pid for pid in _children(os.getpid()) if pid not in self._others]
         while waiting:
             pid = waiting.pop()
-            if _reaped(pid) or _is_sidecar(pid):
+            if _reaped(pid) or _is_ending(pid) or _is_sidecar(pid):
                 continue
             waiting += _children(pid)
             living.add(pid)
@@ -79,12 +91,28 @@ def _children(parent: int) -> list[int]:
         return found
     for entry in _PROC.iterdir():
         if entry.name.isdecimal():
-            # it has ended meanwhile; its name, in parentheses, may hold anything
-            with suppress(OSError, ValueError, IndexError):
-                fields = (entry / "stat").read_bytes().rpartition(b")")[2].split()
-                if int(fields[1]) == parent:
-                    found.append(int(entry.name))
+            pid = int(entry.name)
+            with suppress(OSError, ValueError, IndexError):  # it has ended meanwhile
+                if int(_stat(pid)[_PARENT]) == parent:
+                    found.append(pid)
     return found
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Return the fields of /proc/PID/stat behind the name, which may hold anything; raises OSError."""
+    return (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+
+
+def _is_ending(pid: int) -> bool:
+    """Tell whether a process is on its way out, or has ended and only its parent has not taken note.
+
+    It has no command line any more, so that a sidecar cannot be told from others.
+    """
+    try:
+        stat = _stat(pid)
+        return bool(int(stat[_FLAGS]) & _PF_EXITING)
+    except (OSError, ValueError, IndexError):
+        return True
 
 
 def _is_sidecar(pid: int) -> bool:
@@ -101,6 +129,12 @@ def _reaped(pid: int) -> bool:
         return False
 
 
-def _signal(pid: int, number: int) -> None:
-    with suppress(ProcessLookupError):
+def _signal(pid: int, number: int) -> bool:
+    """Send a signal; returns whether that is allowed."""
+    try:
         os.kill(pid, number)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return True

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 FORMAT = 1
+# What a field of a type may be in JSON; the others are read one by one.
+_IN_JSON: Mapping[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (float, int), "bool": (bool,)}
 
 
 class HeaderError(Exception):
@@ -57,8 +59,8 @@ class Service:
 class Lost:
     """What of a run is known not to be in the file.
 
-    `spans`: by reason, what the senders say they dropped, or what the receiver could not take. `missing_batches`:
-    numbers that never came. `cut_off_senders`: processes that were killed before their last word, so that requests
+    `spans`: by reason, what the senders say they dropped. `missing_batches`:
+    numbers that never came. `cut_off_senders`: processes that ended without a last word, so that requests
     under way at that moment are missing. `unread_rings`: what such a process left in memory that could not be read.
     `refused_requests`: what the receiver did not take. `damaged_bytes`: what could not be decoded.
     """
@@ -138,20 +140,30 @@ class Header:
                 source=str(said["source"]),
                 command=tuple(map(str, said["command"])),
                 order=str(said["order"]),
-                machine=Machine(**_known(Machine, said["machine"])),
-                hardware=Device(**_known(Device, said["hardware"])),
+                machine=Machine(**_plain(Machine, said["machine"])),
+                hardware=Device(**_plain(Device, said["hardware"])),
                 versions={str(name): str(version) for name, version in said["versions"].items()},
-                services=tuple(Service(**_known(Service, service)) for service in said["services"]),
-                git=Git(**_known(Git, git)) if git else None,
-                runs=tuple(
-                    Run(**{**_known(Run, run), "lost": Lost(**_known(Lost, run["lost"]))}) for run in said["runs"]
-                ),
+                services=tuple(Service(**_plain(Service, service)) for service in said["services"]),
+                git=Git(**_plain(Git, git)) if git else None,
+                runs=tuple(Run(**_plain(Run, run), lost=_lost(run["lost"])) for run in said["runs"]),
                 body_bytes=int(said["body_bytes"]),
                 format=said["format"],
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise HeaderError(f"{type(error).__name__}: {error}") from None
 
 
-def _known(kind: type[Machine | Device | Git | Service | Lost | Run], said: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: said[name] for name in kind.__slots__ if name in said}
+def _lost(said: dict[str, Any]) -> Lost:
+    by_reason = {str(reason): int(count) for reason, count in said.get("spans", {}).items()}
+    return Lost(**_plain(Lost, said), spans=by_reason)
+
+
+def _plain(kind: type[Machine | Device | Git | Service | Lost | Run], said: object) -> dict[str, Any]:
+    """Take the plain fields of an object, each of the type that it must have."""
+    if not isinstance(said, dict):
+        raise TypeError(f"{kind.__name__.lower()} is {said!r:.40}")
+    found = {each.name: said[each.name] for each in fields(kind) if each.name in said and each.type in _IN_JSON}
+    for each in fields(kind):
+        if each.name in found and type(found[each.name]) not in _IN_JSON[str(each.type)]:
+            raise TypeError(f"{each.name} is {found[each.name]!r:.40}")
+    return found

@@ -43,7 +43,6 @@ class MarkedTests:
         self._bodies: dict[bytes, str] = {}  # the requests that the plugin made, by span id
         self._parents_of_requests: set[bytes] = set()
         self._with_own_requests: set[str] = set()
-        self.left_out = 0
 
     @classmethod
     def of(cls, folder: Folder) -> MarkedTests | None:
@@ -90,10 +89,7 @@ class MarkedTests:
                 kept = []
                 for span in scope_spans.spans:
                     test = self._test_of_trace.get(span.trace_id) or self._by_time(resource_spans, span)
-                    if span.span_id in shells:
-                        continue
-                    if test is None:
-                        self.left_out += 1
+                    if test is None or span.span_id in shells:
                         continue
                     if span.parent_span_id in shells:
                         span.parent_span_id = b""
@@ -111,9 +107,12 @@ class MarkedTests:
                 resource_spans.scope_spans.extend(copies)
 
     def _by_time(self, resource_spans: ResourceSpans, span: Span) -> str | None:
-        """Find the test that ran in a span's process when it began: a thread may know nothing of the test's trace."""
+        """Find the test that ran when a span began: a thread, or a child process, may know nothing of the test's trace.
+
+        In a span's own process, if tests ran in that; in any, if it says no process or one that runs none.
+        """
         pid = next((p.value.int_value for p in resource_spans.resource.attributes if p.key == keys.PROCESS_PID), None)
-        for tests in self._ran.values() if pid is None else (self._ran.get(pid, []),):
+        for tests in (self._ran[pid],) if pid in self._ran else self._ran.values():
             began = bisect_right(tests, span.start_time_unix_nano, key=lambda each: each.start_ns) - 1
             if began >= 0 and span.start_time_unix_nano <= tests[began].end_ns:
                 return tests[began].test

@@ -7,18 +7,20 @@ from pathlib import Path
 
 _PIECE_BYTES = 1024 * 1024
 _MAX_VARINT_BYTES = 10
+MAX_MESSAGE_BYTES = 256 * 1024 * 1024
+"""Four times what the receiver takes; a damaged length, or a bomb, would fill the memory."""
 
 
 class TornError(Exception):
-    """The last message is not whole. `left_bytes` is what there is of it."""
+    """The last message is not whole, or none that anybody writes. `left_bytes` is what was read of it."""
 
-    def __init__(self, left_bytes: int) -> None:
-        super().__init__("its last message is cut off")
+    def __init__(self, left_bytes: int, problem: str = "its last message is cut off") -> None:
+        super().__init__(problem)
         self.left_bytes = left_bytes
 
 
 def messages_in(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield each message of a stream that comes in pieces; raises TornError where the last one is cut off."""
+    """Yield each message of a stream that comes in pieces; raises TornError where one is cut off or too large."""
     held = bytearray()
     for piece in pieces:
         held += piece
@@ -48,6 +50,8 @@ def _next(held: bytearray, position: int) -> tuple[int, int] | None:
         byte = held[position + index]
         length |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
+            if length > MAX_MESSAGE_BYTES:
+                raise TornError(len(held) - position, f"it has a message of {length} bytes")
             begin = position + index + 1
             return (begin, begin + length) if begin + length <= len(held) else None
-    raise TornError(len(held) - position)
+    raise TornError(len(held) - position, "it has a message without a length")

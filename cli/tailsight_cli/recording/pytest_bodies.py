@@ -20,6 +20,7 @@ import pytest
 
 import tailsight
 from tailsight_cli.recording.marked_tests import BODY, TEST_NAME
+from tailsight_cli.recording.run_file import as_text
 
 MARKER = "tailsight"
 FLUSH_S = 10.0
@@ -44,8 +45,9 @@ class Bodies:
         if marker is None:
             return (yield)
         undo: list[Callable[[], None]] = []
+        test = as_text(item.nodeid)
         try:
-            undo = list(_make_requests(item, marker))
+            undo = list(_make_requests(item, test, marker))
         except Exception as error:
             self._complain(error)
         start_ns = time.time_ns()
@@ -53,14 +55,14 @@ class Bodies:
             return (yield)
         finally:
             try:
-                self._note(item.nodeid, start_ns)
+                self._note(test, start_ns)
                 for each in reversed(undo):
                     each()
             except Exception as error:
                 self._complain(error)
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, exitstatus: int) -> None:  # noqa: ARG002 - Session's needs it
         """Have written what was recorded: a worker of xdist may end without another word."""
         if not tailsight.flush(FLUSH_S) and self._has_recorded:
             self._complain(TimeoutError(f"not all spans could be written within {FLUSH_S:g} s"))
@@ -80,13 +82,22 @@ class Bodies:
             warnings.warn(f"tailsight records not everything: {type(error).__name__}: {error}", stacklevel=2)
 
 
-def _make_requests(item: pytest.Item, marker: pytest.Mark) -> Iterator[Callable[[], None]]:
+def _rounds(test: str, marker: pytest.Mark) -> int:
+    """Read how often a body is to run; raises ValueError where the marker says something else."""
+    rounds = marker.kwargs.get("rounds", 1)
+    if marker.args or marker.kwargs.keys() - {"rounds"} or type(rounds) is not int or rounds < 1:
+        said = ", ".join((*map(repr, marker.args), *(f"{name}={value!r}" for name, value in marker.kwargs.items())))
+        raise ValueError(f"{test}: {MARKER}({said}) is not understood: rounds=N says how often, from 1")
+    return rounds
+
+
+def _make_requests(item: pytest.Item, test: str, marker: pytest.Mark) -> Iterator[Callable[[], None]]:
     """Wrap what a test calls; yields how to take that back."""
     benchmark = getattr(item, "funcargs", {}).get("benchmark")
-    rounds = int(marker.kwargs.get("rounds", 1))
+    rounds = _rounds(test, marker)
     if _is_benchmark(benchmark):
         kind = type(benchmark)
-        benchmark.__class__ = _recording_benchmark(kind, item.nodeid)
+        benchmark.__class__ = _recording_benchmark(kind, test)
         rounds = 1  # such a fixture can be used once, and calls more than once by itself
 
         def restore() -> None:
@@ -95,7 +106,7 @@ def _make_requests(item: pytest.Item, marker: pytest.Mark) -> Iterator[Callable[
         yield restore
     if isinstance(item, pytest.Function):
         body = item.obj
-        item.obj = _repeated(body, item.nodeid, max(1, rounds))
+        item.obj = _repeated(body, test, rounds)
 
         def put_back() -> None:
             item.obj = body

@@ -70,6 +70,8 @@ def _check(out: Path) -> None:
             raise pytest.UsageError(f"{OPTION} needs {module}: pip install 'tailsight[collector]'")
     if not out.name.endswith(".otlp.zst"):
         raise pytest.UsageError(f"{OPTION} {out} must end with .otlp.zst")
+    if out.is_dir():
+        raise pytest.UsageError(f"{OPTION} {out} is a folder")
     if not out.absolute().parent.is_dir():
         raise pytest.UsageError(f"{OPTION} {out}: there is no folder {out.absolute().parent}")
 

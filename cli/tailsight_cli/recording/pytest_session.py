@@ -22,11 +22,11 @@ from tailsight_cli.recording.order import SINGLE
 from tailsight_cli.recording.packing import pack
 from tailsight_cli.recording.pytest_bodies import FLUSH_S, Bodies
 from tailsight_cli.recording.recorder import header_of
-from tailsight_cli.recording.run_file import SUFFIX, write_run_file
+from tailsight_cli.recording.run_file import as_text, run_name, write_run_file
 from tailsight_cli.recording.settling import settle
 
 SOURCE = "pytest"
-_WRITTEN_AFTER = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+_WRITTEN_AFTER = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 class Session(Bodies):
@@ -34,26 +34,32 @@ class Session(Bodies):
 
     def __init__(self, out: Path, run: str | None) -> None:
         self._out = out.absolute()
-        self._run = run or out.name.removesuffix(SUFFIX)
+        self._run = as_text(run) if run else run_name(out)
         self._cleanup = ExitStack()
         self._folder: Folder = self._cleanup.enter_context(recording_folder())
         self._load_1m = os.getloadavg()[0]
         self._start_ns = time.time_ns()
         self._said = ""
+        self._exitstatus: int = pytest.ExitCode.INTERRUPTED
+        self._pid = os.getpid()
         super().__init__(self._folder.path)
         variables = environment(self._folder, self._run)
         before = {name: os.environ.get(name) for name in variables}
         os.environ.update(variables)
         self._cleanup.callback(_restore, before)
-        atexit.register(self._cleanup.close)  # for a session that never began
+        atexit.register(self._close)  # for a session that never began
 
     def pytest_sessionstart(self) -> None:
         """Remove what an earlier session left: it must not be taken for this one's."""
-        self._out.unlink(missing_ok=True)
+        try:
+            self._out.unlink(missing_ok=True)
+        except OSError as error:
+            raise pytest.UsageError(f"{self._out} cannot be removed: {error.strerror}") from None
 
     @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
         """Have this process's sidecar say its last word, so that it is known what is missing."""
+        self._exitstatus = exitstatus
         tailsight.shutdown(FLUSH_S)
 
     @pytest.hookimpl(trylast=True)
@@ -61,14 +67,25 @@ class Session(Bodies):
         self, terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
     ) -> None:
         """Write the file, once all workers have ended, and say so."""
-        terminalreporter.write_sep("-", "tailsight")
-        terminalreporter.write_line(self._write(exitstatus, config))
+        if self._is_ours():
+            terminalreporter.write_sep("-", "tailsight")
+            terminalreporter.write_line(self._write(exitstatus, config))
 
     def pytest_unconfigure(self, config: pytest.Config) -> None:
         """Write the file where there was no summary to do it in, and give everything back."""
-        with self._cleanup:
-            if not self._said and config.pluginmanager.get_plugin("terminalreporter") is None and self._has_recorded:
-                self._write(pytest.ExitCode.OK, config)
+        try:
+            if self._is_ours() and not self._said and config.pluginmanager.get_plugin("terminalreporter") is None:
+                self._write(self._exitstatus, config)
+        finally:
+            self._close()
+
+    def _is_ours(self) -> bool:
+        """Whether this process is the session's, and no child that a test forked, which came back to pytest."""
+        return os.getpid() == self._pid
+
+    def _close(self) -> None:
+        if self._is_ours():
+            self._cleanup.close()
 
     def _write(self, exitstatus: int, config: pytest.Config) -> str:
         try:

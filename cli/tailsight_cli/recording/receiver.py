@@ -45,16 +45,6 @@ class Receiver:
         self._guard = guard
 
     @property
-    def spans(self) -> int:
-        """Spans that were taken."""
-        return self._traces.counts.accepted
-
-    @property
-    def rejected(self) -> Counter[str]:
-        """Spans that no store would keep, by reason."""
-        return self._traces.counts.rejected
-
-    @property
     def refused_requests(self) -> Counter[int]:
         """Requests that were not taken, by HTTP status."""
         return self._traces.counts.refused_requests

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,21 +12,22 @@ from pathlib import Path
 from random import Random
 from typing import IO
 
-from tailsight_cli._errors import NOT_ENOUGH_DATA, CommandError
+from tailsight_cli._errors import NOT_ENOUGH_DATA, UNREADABLE, CommandError
 from tailsight_cli.recording.command import Ended, Signals
 from tailsight_cli.recording.command_line import without_secrets
 from tailsight_cli.recording.environment import environment, with_recording
-from tailsight_cli.recording.folders import private_folder, recording_folder
+from tailsight_cli.recording.folders import Folder, private_folder, recording_folder
 from tailsight_cli.recording.git import describe_git
 from tailsight_cli.recording.header import Git, Header, Run
 from tailsight_cli.recording.machine import describe_hardware, describe_machine, versions
 from tailsight_cli.recording.order import MIRRORED, SINGLE, order_of
 from tailsight_cli.recording.packing import Packed, pack
 from tailsight_cli.recording.receiver import receiver
-from tailsight_cli.recording.run_file import write_run_files
+from tailsight_cli.recording.run_file import as_text, write_run_files
 from tailsight_cli.recording.settling import settle
 
 SOURCE = "record"
+_LEAST_ROOM_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +91,19 @@ def record(
     total = (plan.warmup + plan.repeat) * len(variants)
     commits = [describe_git(variant.folder) for variant in variants]
     kept: list[list[tuple[Run, Packed]]] = [[] for _ in variants]
+    spoke_other = [False] * len(variants)
     with private_folder() as parts:
         for number, index in enumerate([*order, *order_of(len(variants), plan.repeat, random)], 1):
             variant = variants[index]
             warms_up = number <= len(order)
             repetition = len(kept[index]) + 1
             label = variant.name if plan.repeat == 1 else f"{variant.name}#{repetition}"
-            run, packed, ended = _run(
+            run, packed, ended, is_other = _run(
                 variant, f"{variant.name}#warmup" if warms_up else label, parts / f"{number}.zst", plan, signals
             )
-            _check(variant, run, packed, plan)
+            spoke_other[index] |= is_other
+            if not plan.keep_going:
+                _check(variant, run, packed, is_other=is_other)
             if warms_up:
                 packed.path.unlink()
             else:
@@ -106,9 +111,9 @@ def record(
             took_s = (ended.end_ns - ended.start_ns) / 1e9
             on_progress(Progress(number, total, run.run, took_s, None if warms_up else run, ended.left_behind))
         created = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        for variant, runs in zip(variants, kept, strict=True):
+        for variant, runs, is_other in zip(variants, kept, spoke_other, strict=True):
             if not sum(run.spans for run, _ in runs):
-                raise CommandError(_nothing(variant, runs[-1][1]), NOT_ENOUGH_DATA)
+                raise CommandError(_nothing(variant, runs[-1][1], is_other=is_other), NOT_ENOUGH_DATA)
         headers = [
             header_of(
                 variant.name,
@@ -148,7 +153,7 @@ def header_of(
         created=created,
         name=name,
         source=source,
-        command=without_secrets(command),
+        command=tuple(map(as_text, without_secrets(command))),
         order=order,
         machine=describe_machine(),
         hardware=describe_hardware(),
@@ -160,7 +165,7 @@ def header_of(
     )
 
 
-def _run(variant: Variant, label: str, part: Path, plan: Plan, signals: Signals) -> tuple[Run, Packed, Ended]:
+def _run(variant: Variant, label: str, part: Path, plan: Plan, signals: Signals) -> tuple[Run, Packed, Ended, bool]:
     with recording_folder() as folder:
         unread_rings = 0
         load_1m = os.getloadavg()[0]
@@ -177,23 +182,28 @@ def _run(variant: Variant, label: str, part: Path, plan: Plan, signals: Signals)
                 stdout=plan.stdout,
                 settle=until_written,
             )
-        packed = pack(folder, label, part)
+        packed = _packed(folder, label, part)
         lost = replace(
             packed.lost, unread_rings=unread_rings, refused_requests=sum(listening.refused_requests.values())
         )
-        if not packed.spans and listening.heard_something_else:
-            raise CommandError(
-                f"{shown(variant.command)} sent something else than OTLP over HTTP (gRPC, most likely), which is not "
-                "recorded: use the exporter for http/protobuf, or the tailsight SDK",
-                NOT_ENOUGH_DATA,
-            )
     run = Run(label, ended.start_ns, ended.end_ns, ended.exit_code, packed.spans, packed.requests, load_1m, lost)
-    return run, packed, ended
+    return run, packed, ended, listening.heard_something_else
 
 
-def _check(variant: Variant, run: Run, packed: Packed, plan: Plan) -> None:
-    if plan.keep_going:
-        return
+def _packed(folder: Folder, label: str, part: Path) -> Packed:
+    where = folder.path.parent
+    problem = "there is no room left"
+    if shutil.disk_usage(where).free >= _LEAST_ROOM_BYTES:
+        try:
+            return pack(folder, label, part)
+        except OSError as error:
+            problem = str(error.strerror or error)
+    raise CommandError(
+        f"{where}: {problem}, so spans are missing: nothing is written; TMPDIR names another folder", UNREADABLE
+    )
+
+
+def _check(variant: Variant, run: Run, packed: Packed, *, is_other: bool) -> None:
     if run.exit_code:
         raise CommandError(
             f"{shown(variant.command)} ended with {run.exit_code} ({run.run}): nothing is written; --keep-going keeps "
@@ -201,14 +211,19 @@ def _check(variant: Variant, run: Run, packed: Packed, plan: Plan) -> None:
             run.exit_code,
         )
     if not packed.spans:
-        raise CommandError(_nothing(variant, packed), NOT_ENOUGH_DATA)
+        raise CommandError(_nothing(variant, packed, is_other=is_other), NOT_ENOUGH_DATA)
 
 
-def _nothing(variant: Variant, packed: Packed) -> str:
+def _nothing(variant: Variant, packed: Packed, *, is_other: bool) -> str:
     if dropped := sum(packed.lost.spans.values()):
         return f"{shown(variant.command)}: all of its {dropped:,} spans were dropped ({', '.join(packed.lost.spans)})"
     if packed.tests is not None:
         return f"{shown(variant.command)} ran no test that is marked: put @pytest.mark.tailsight on those to record"
+    if is_other:
+        return (
+            f"{shown(variant.command)} sent something else than OTLP over HTTP (gRPC, most likely), which is not "
+            "recorded: use the exporter for http/protobuf, or the tailsight SDK"
+        )
     return (
         f"{shown(variant.command)} recorded no spans: instrument it with the tailsight SDK (docs/sdk.md), or have its "
         "OpenTelemetry SDK export to OTEL_EXPORTER_OTLP_ENDPOINT over http/protobuf; what it says in its own code wins "

@@ -65,7 +65,7 @@ def read_header(path: Path) -> Header | None:
         raise UnreadableFileError(f"{path}: {error.strerror or error}") from None
     try:
         header = Header.from_json(json.loads(content))
-    except (ValueError, HeaderError) as error:
+    except (ValueError, RecursionError, HeaderError) as error:
         raise UnreadableFileError(f"{path}: its header cannot be read: {error}") from None
     expected = _FRAME.size + len(content) + header.body_bytes
     if size_bytes != expected:
@@ -77,6 +77,16 @@ def read_header(path: Path) -> Header | None:
 def read_run_file(path: Path) -> RunFile:
     """Look at a run file; its spans are read by `messages()`. Raises as read_header."""
     return RunFile(path, read_header(path))
+
+
+def run_name(path: Path) -> str:
+    """Name a run after its file. What is no UTF-8 in a file's name is replaced: a span can hold no such text."""
+    return as_text(path.name.removesuffix(".zst").removesuffix(".otlp") or path.name)
+
+
+def as_text(said: str) -> str:
+    """Replace what came from bytes that are no UTF-8: neither JSON nor a span can hold it."""
+    return said.encode("utf-8", "backslashreplace").decode()
 
 
 def write_run_file(path: Path, header: Header, parts: Sequence[Path]) -> int:
@@ -94,16 +104,19 @@ def write_run_files(files: Sequence[tuple[Path, Header, Sequence[Path]]]) -> lis
         sizes = [_write(partial, header, parts) for partial, (_, header, parts) in zip(partials, files, strict=True)]
         for partial, (path, _, _) in zip(partials, files, strict=True):
             partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         for partial in partials:
             with suppress(OSError):
                 partial.unlink()
+        if isinstance(error, OSError) and error.filename is None:  # a write does not know where
+            raise OSError(error.errno, error.strerror, str(files[0][0].parent)) from None
         raise
     return sizes
 
 
 def _write(path: Path, header: Header, parts: Sequence[Path]) -> int:
     content = json.dumps(header.to_json(), ensure_ascii=False).encode()
+    path.unlink(missing_ok=True)  # of a recorder with our process id that was killed: in containers ids come again
     with path.open("xb") as file:
         file.write(_FRAME.pack(_MAGIC, len(content)) + content)
         for part in parts:

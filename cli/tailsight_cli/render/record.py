@@ -56,7 +56,8 @@ def _missing(run: Run) -> list[str]:
     if lost.missing_batches:
         lines.append(f"{lost.missing_batches:,} batches never came")
     if lost.cut_off_senders:
-        lines.append(f"{lost.cut_off_senders:,} senders were killed before their last word: what they had is missing")
+        senders = "1 sender" if lost.cut_off_senders == 1 else f"{lost.cut_off_senders:,} senders"
+        lines.append(f"{senders} ended without a last word (killed, or out of disk): what they had is missing")
     if lost.unread_rings:
         lines.append(f"{lost.unread_rings:,} killed processes left spans in memory that cannot be read")
     if lost.refused_requests:
