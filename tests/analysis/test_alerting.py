@@ -12,9 +12,10 @@ from testkit.metrics import metric, metrics_request, point
 
 from tailsight_analysis import Filters, QuestionError
 from tailsight_analysis.alerting.open import open_alerts
-from tailsight_analysis.alerting.regression import RegressionRule, judge_changes
+from tailsight_analysis.alerting.regression import RegressionRule, history_window, judge_changes
 from tailsight_analysis.alerting.rules import KINDS, evaluate, rule_of
-from tailsight_analysis.alerting.slo import DEFAULT_BURNS, Burn, Counted, SloRule, burn_rate, judge_slo
+from tailsight_analysis.alerting.slo import DEFAULT_BURNS, Burn, SloRule, burn_rate, judge_slo
+from tailsight_analysis.alerting.tallies import Counted
 from tailsight_analysis.changes.history import HistoryChange
 from tailsight_analysis.changes.units import Unit
 
@@ -194,7 +195,7 @@ def test_a_regression_is_told_once_it_is_found_and_not_what_was_there_before(sto
     end_ns = BASE_NS + 20 * 10 * MINUTE * TICK_NS
     first = evaluate(store, rule, end_ns)
     assert first.found == ()
-    assert first.memory == {"known": {}}
+    assert first.memory["known"] == {}
     brute_force.insert(store, [span for span in spans if int(span.version[2:]) >= 12])
     second = evaluate(store, rule, end_ns, first.memory)
     firing = [finding for finding in second.found if finding.firing]
@@ -207,7 +208,10 @@ def test_a_regression_is_told_once_it_is_found_and_not_what_was_there_before(sto
     assert third.memory == second.memory
     # a day later the same is no news
     fourth = evaluate(
-        store, rule, end_ns + 60 * NS_PER_S, {"known": dict.fromkeys(second.memory["known"], end_ns - 86400 * NS_PER_S)}
+        store,
+        rule,
+        end_ns + 60 * NS_PER_S,
+        {**second.memory, "known": dict.fromkeys(second.memory["known"], end_ns - 86400 * NS_PER_S)},
     )
     assert [finding.firing for finding in fourth.found] == [False]
     assert "no longer news" in fourth.found[0].text
@@ -229,7 +233,8 @@ def change(first_after, after_ms, *, stage="compute", metric="p99"):
 def test_a_regression_is_over_when_it_is_faster_again():
     units = [Unit(f"v{number}", number, number, 10) for number in range(10)]
     rule = RegressionRule()
-    before = judge_changes(rule, [change(3, 12.0), change(3, 15.0, stage="queue")], units, {"known": {}}, NOW_NS)
+    looked = {"of": rule.question, "known": {}}
+    before = judge_changes(rule, [change(3, 12.0), change(3, 15.0, stage="queue")], units, looked, NOW_NS)
     assert [finding.firing for finding in before.found] == [True]
     assert before.found[0].text.startswith("slower since version v3: queue on L4 p99 10 → 15 ms (+50 %")
     half = judge_changes(
@@ -244,6 +249,39 @@ def test_a_regression_is_over_when_it_is_faster_again():
     gone = judge_changes(rule, [], units, after.memory, NOW_NS + NS_PER_S)
     assert gone.found == ()
     assert gone.memory == after.memory
+
+
+@pytest.mark.parametrize("bucket_s", [None, 3600.0], ids=["versions", "hours"])
+def test_the_history_of_an_alert_begins_where_it_began_at_the_look_before(bucket_s):
+    """Noise is tried anew in each history that begins elsewhere: a false alarm each time."""
+    rule = RegressionRule(by="time" if bucket_s else "version", window_s=86400.0)
+    looks = [history_window(rule, bucket_s, NOW_NS + look * 600 * NS_PER_S) for look in range(1 + 2 * 144)]
+    assert len({window.since_ns for window in looks}) == 1 + 2 * 4
+    assert all(86400 - 3600 <= window.duration_s <= 1.25 * 86400 for window in looks)
+    ends = {window.until_ns % (3600 * NS_PER_S) for window in looks}
+    assert (ends == {0}) is bool(bucket_s), "a stretch that goes on is not looked at"
+
+
+def test_what_was_there_at_the_first_look_is_no_news_when_it_is_found_again():
+    units = [Unit(f"v{number}", number, number, 10) for number in range(10)]
+    rule = RegressionRule()
+    memory = judge_changes(rule, [change(3, 15.0)], units, {}, NOW_NS).memory
+    for at_ns, changes in ((1, []), (2, [change(3, 15.0)])):
+        found = judge_changes(rule, changes, units, memory, NOW_NS + at_ns * NS_PER_S)
+        assert not any(finding.firing for finding in found.found)
+        memory = found.memory
+    late_ns = NOW_NS + round(2 * rule.window_s + 1) * NS_PER_S
+    assert judge_changes(rule, [], [], memory, late_ns).memory["known"] == {}, "nothing is kept for ever"
+
+
+def test_a_rule_that_asks_something_else_now_takes_what_it_finds_as_it_is():
+    units = [Unit(f"v{number}", number, number, 10) for number in range(10)]
+    changes = [change(3, 15.0), change(5, 15.0, metric="p50")]
+    memory = judge_changes(RegressionRule(), changes[:1], units, {"of": RegressionRule().question}, NOW_NS).memory
+    both = judge_changes(RegressionRule(("p99", "p50")), changes, units, memory, NOW_NS + NS_PER_S)
+    assert [finding.labels for finding in both.found if finding.firing] == [{"since": "v3"}], "open before, open still"
+    same = judge_changes(RegressionRule(), changes, units, memory, NOW_NS + NS_PER_S)
+    assert [finding.labels for finding in same.found if finding.firing] == [{"since": "v3"}, {"since": "v5"}]
 
 
 def test_a_store_of_an_older_collector_has_no_open_alerts(store):
@@ -284,6 +322,17 @@ def test_an_empty_store_has_nothing_to_say(store, kind):
         ("throttling", {"share": 1.5}, "share = 1.5 is no share"),
         ("regression", {"metric": "p98"}, "metric = 'p98' is none; use p50"),
         ("regression", {"bucket": "1h"}, 'bucket is for by = "time"'),
+        (
+            "regression",
+            {"by": "time", "bucket": "1s"},
+            "a window of 30d in stretches of 1s cannot be used; use 6 to 1,000",
+        ),
+        ("regression", {"by": "time", "bucket": "0s"}, "a window of 30d in stretches of 0s cannot be used"),
+        ("regression", {"by": "time", "bucket": "31d"}, "cannot be used; use 6 to 1,000 of them"),
+        ("regression", {"metric": []}, "metric names none; use p50"),
+        ("slo", {"objective": 0.99, "within": "99999999999w"}, "is too long; use 1000d at most"),
+        ("slo", {"objective": 0.99, "errors": True, "settle": "9" * 400 + "s"}, "is too long; use 1000d at most"),
+        ("slo", {"objective": 10**400, "errors": True}, "is no number from 0 to 1e+15"),
         ("regression", {"existing": 1}, "existing = 1 is neither true nor false"),
     ],
     ids=lambda value: value if isinstance(value, str) and " " not in value else "",

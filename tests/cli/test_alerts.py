@@ -1,11 +1,13 @@
 """The file of alert rules: what it may say, what is said where it is wrong; and the commands' output."""
 
 import io
+import json
 import re
 import textwrap
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
 from tailsight_analysis import Filters
@@ -19,6 +21,7 @@ from tailsight_analysis.alerting.throttling import ThrottlingRule
 from tailsight_analysis.alerting.words import FILTER_KEYS
 from tailsight_cli._errors import CommandError
 from tailsight_cli.alerting.file import SCHEDULE_KEYS, WEBHOOK_KEYS, read_alert_file
+from tailsight_cli.main import program
 from tailsight_cli.render.alerts import render_alerts, render_answers
 from tailsight_collector.alerts.post import Answer
 from tailsight_collector.alerts.settings import Schedule, Webhook
@@ -147,8 +150,15 @@ HOOK = "[[webhook]]\nname = 'a'\nurl = 'https://h'\n"
         ("[rule]", "rule is no list of tables"),
         ("", "there is no rule in it"),
         ("[[", "is no TOML"),
+        ("a = " + "[" * 100_000, "is no TOML"),
+        (RULE + "least_requests = " + "9" * 5000, "is no TOML"),
+        (RULE + 'severity = "a\\nb"', "severity 'a\\nb': use up to 100 letters"),
+        ("dashboard = 'http://user:pw@dash'\n" + RULE, "is no address"),
+        ("dashboard = 'http://da sh'\n" + RULE, "is no address"),
+        (HOOK + "ca_file = '/nonexistent/ca.pem'\n" + RULE, "webhook a: ca_file /nonexistent/ca.pem cannot be used: No such"),
+        (HOOK + "headers = { tailsight-signature = 'x' }\n" + RULE, "'tailsight-signature' is no header that can be set"),
     ],
-    ids=range(18),
+    ids=range(25),
 )  # fmt: skip
 def test_what_is_wrong_in_a_file_is_named(read, text, words):
     with pytest.raises(CommandError) as raised:
@@ -157,6 +167,15 @@ def test_what_is_wrong_in_a_file_is_named(read, text, words):
     assert str(raised.value).startswith("alerts file ")
     assert "\n" not in str(raised.value)
     assert raised.value.exit_code == 2
+
+
+def test_a_webhook_that_is_named_twice_is_told_once(read):
+    [schedule] = read(HOOK + RULE + "webhooks = ['a', 'a']").settings.schedules
+    assert schedule.webhooks == ("a",)
+
+
+def test_a_file_of_an_editor_that_marks_its_encoding_is_read(read):
+    assert read("\ufeff" + RULE).rules.keys() == {"a"}
 
 
 def test_the_documented_example_can_be_read_and_every_key_is_documented(read):
@@ -222,6 +241,18 @@ def test_open_alerts_are_listed_with_what_webhooks_were_told(width):
     assert lines[4].startswith("  slow")
     assert lines[-2] == "b�[2J  critical  since 2023-11-11 22:13:20 UTC (3 d)"
     assert lines[-1] == "  words�"
+
+
+def test_an_environment_that_allows_no_connection_is_an_answer_of_the_test(tmp_path, monkeypatch):
+    file = tmp_path / "alerts.toml"
+    file.write_text(HOOK + RULE)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "no.pem"))
+    done = CliRunner().invoke(program(), ["alerts", "test", "--alerts", str(file), "--json"])
+    assert isinstance(done.exception, CommandError)
+    assert done.exception.exit_code == 4
+    [answer] = json.loads(done.stdout)["webhooks"]
+    assert (answer["taken"], answer["status"]) == (False, None)
+    assert answer["answer"].startswith("this environment's proxies or certificates allow no connection: ")
 
 
 def test_none_is_said(capsys):

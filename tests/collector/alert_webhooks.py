@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ class Planned:
 class WebhookServer:
     """`answers` are given one after another, and then 200 for ever."""
 
-    def __init__(self, answers: Sequence[Planned] = ()) -> None:
+    def __init__(self, answers: Sequence[Planned] = (), tls: ssl.SSLContext | None = None) -> None:
         self._planned = list(answers)
         self._changed = threading.Condition()
         self._leaves = threading.Event()
@@ -44,6 +45,9 @@ class WebhookServer:
         handler = type("Handler", (_Handler,), {"owner": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
+        self._scheme = "https" if tls else "http"
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
 
     @property
@@ -52,7 +56,7 @@ class WebhookServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hook/SECRETPATH"
+        return f"{self._scheme}://127.0.0.1:{self.port}/hook/SECRETPATH"
 
     def plan(self, *answers: Planned) -> None:
         with self._changed:

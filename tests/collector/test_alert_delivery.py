@@ -35,6 +35,9 @@ def webhook(server, **options):
     return Webhook("hook", server.url, **options)
 
 
+HOOK = Webhook("hook", "http://127.0.0.1:9")
+
+
 def payload(number=0):
     return {**trial_message(["ranker-slo"], AT_NS + number), "at": datetime.now(UTC).isoformat()}
 
@@ -79,7 +82,7 @@ def test_a_message_has_the_documented_form():
 
 def test_it_is_signed_and_carries_the_headers_that_were_asked_for(server):
     hook = webhook(server, secret="s3cret", headers={"Authorization": "Bearer abc"})
-    with new_client() as client:
+    with new_client(HOOK) as client:
         answer = post(client, hook, payload())
     assert (answer.is_taken, answer.status, answer.words) == (True, 200, "200 OK: ok")
     [got] = server.received
@@ -93,7 +96,7 @@ def test_it_is_signed_and_carries_the_headers_that_were_asked_for(server):
 
 
 def test_chat_systems_get_a_text_alone(server):
-    with new_client() as client:
+    with new_client(HOOK) as client:
         sent = {**payload(), "text": "stage <!channel> & \ud800"}
         assert post(client, webhook(server, form="slack"), sent).is_taken
     assert server.received[0].payload == {"text": "stage &lt;!channel&gt; &amp; ?"}
@@ -122,7 +125,7 @@ def test_a_server_that_says_nothing_is_left_after_the_time_limit(server):
 def test_nobody_there_is_no_reason_to_give_up():
     with WebhookServer() as gone:
         hook = webhook(gone)
-    with new_client() as client:
+    with new_client(HOOK) as client:
         answer = post(client, hook, payload())
     assert (answer.status, answer.is_taken, answer.is_final) == (0, False, False)
     assert "SECRETPATH" not in answer.words
@@ -168,12 +171,12 @@ def test_of_too_many_the_oldest_are_given_up_and_never_the_one_on_its_way(server
 
 def test_redirects_are_followed_on_the_same_host_alone(server):
     server.plan(Planned(307, {"Location": "/moved"}), Planned(200))
-    with new_client() as client:
+    with new_client(HOOK) as client:
         assert post(client, webhook(server), payload()).is_taken
     assert [each.path for each in server.received] == ["/hook/SECRETPATH", "/moved"]
     with WebhookServer() as elsewhere:
         server.plan(Planned(308, {"Location": elsewhere.url}))
-        with new_client() as client:
+        with new_client(HOOK) as client:
             answer = post(client, webhook(server, headers={"X-Key": "k3y"}), payload())
         assert elsewhere.received == []
     assert (answer.is_taken, answer.is_final) == (False, True)
@@ -182,7 +185,7 @@ def test_redirects_are_followed_on_the_same_host_alone(server):
 
 def test_redirects_without_end_are_left(server):
     server.plan(*[Planned(307, {"Location": "/again"})] * 9)
-    with new_client() as client:
+    with new_client(HOOK) as client:
         answer = post(client, webhook(server), payload())
     assert answer.is_final
     assert len(server.received) == 4

@@ -2,7 +2,9 @@
 
 import json
 import threading
+import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import pytest
 from collector.alert_webhooks import Planned, WebhookServer
@@ -12,9 +14,10 @@ from tailsight_analysis.alerting.open import open_alerts
 from tailsight_collector.alerts.conditions import Condition, Look
 from tailsight_collector.alerts.courier import Backoff
 from tailsight_collector.alerts.service import Alerts
-from tailsight_collector.alerts.settings import STATE_FILE, AlertSettings, Schedule, Webhook
+from tailsight_collector.alerts.settings import MAX_WEBHOOKS, STATE_FILE, AlertSettings, Schedule, Webhook
 from tailsight_storage import StoreUnavailableError
 
+NS_PER_S = 10**9
 QUICK = Backoff(first_s=0.01, most_s=0.05)
 
 
@@ -173,14 +176,109 @@ def test_rows_wait_for_a_store_that_is_away(server, store, tmp_path):
     assert [alert.labels for alert in open_alerts(store)] == [{"stage": "compute"}]
 
 
-def test_alerts_of_a_rule_that_is_gone_are_ended_in_the_store(server, store, tmp_path):
+def test_alerts_of_a_rule_that_is_gone_are_ended_in_the_store_and_where_they_were_told(server, store, tmp_path):
     script = Script(SLOW)
-    with running(script, server, store, tmp_path):
+    with running(script, server, store, tmp_path) as alerts:
         script.find(SLOW)
+        all_delivered(alerts)
     assert len(open_alerts(store)) == 1
     with running(Script(), server, store, tmp_path, rules=("other",)) as alerts:
         eventually(lambda: not open_alerts(store), "it is ended")
         assert alerts.open_by_rule == {"other": 0}
+        all_delivered(alerts)
+    assert server.statuses() == ["firing", "resolved"]
+    firing, resolved = (each.payload["alert"] for each in server.received)
+    for key in ("id", "rule", "kind", "severity", "labels"):
+        assert resolved[key] == firing[key]
+    assert resolved["description"] == "the rule is gone"
+
+
+def test_who_was_told_is_told_of_the_end_whatever_webhooks_the_rule_has_now(server, store, tmp_path):
+    script = Script(SLOW)
+    with running(script, server, store, tmp_path, hooks=("old",)) as alerts:
+        script.find(SLOW)
+        all_delivered(alerts)
+    with WebhookServer() as new:
+        webhooks = (Webhook("old", server.url), Webhook("new", new.url))
+        schedules = (Schedule("r", "jitter", ("new",), every_s=0.1, resolve_after_s=0.0),)
+        alerts = Alerts(AlertSettings(webhooks, schedules), script, store, tmp_path / STATE_FILE, first_look_s=0.0)
+        alerts.start()
+        script.find()
+        all_delivered(alerts)
+        assert alerts.close(30)
+        assert new.received == [], "it was not told that it began"
+    assert server.statuses() == ["firing", "resolved"]
+
+
+def test_a_start_without_rules_in_between_does_not_lose_the_end(server, store, tmp_path):
+    script = Script(SLOW)
+    with running(script, server, store, tmp_path) as alerts:
+        script.find(SLOW)
+        all_delivered(alerts)
+    with running(Script(), server, store, tmp_path, rules=(), hooks=()):
+        eventually(lambda: not open_alerts(store), "it is ended")
+    with running(script, server, store, tmp_path) as alerts:
+        script.find(SLOW)
+        all_delivered(alerts)
+    assert server.statuses() == ["firing", "resolved", "firing"]
+    first, over, second = (each.payload["alert"]["id"] for each in server.received)
+    assert first == over != second
+
+
+def test_messages_for_a_webhook_that_stays_away_do_not_stay_for_ever(server, store, tmp_path):
+    old = {"id": "a", "text": "words", "at": "2023-11-14T22:13:20.123Z"}
+    young = {**old, "id": "b", "at": datetime.now(UTC).isoformat()}
+    plain = {"version": 1, "alerts": [], "memories": {}, "outbox": {"gone": [old, young]}, "rows": []}
+    (tmp_path / STATE_FILE).write_text(json.dumps(plain))
+    with running(Script(), server, store, tmp_path):
+        pass
+    assert json.loads((tmp_path / STATE_FILE).read_text())["outbox"]["gone"] == [young]
+
+
+def test_webhooks_that_hang_do_not_hold_up_the_end_one_after_another(store, tmp_path):
+    names = [f"hook{number}" for number in range(MAX_WEBHOOKS)]
+    with WebhookServer([Planned(None)] * 100) as hanging:
+        settings = AlertSettings(
+            tuple(Webhook(name, hanging.url, timeout_s=60) for name in names), (Schedule("r", "slo", tuple(names)),)
+        )
+        alerts = Alerts(settings, Script(SLOW), store, tmp_path / STATE_FILE, first_look_s=0.0)
+        alerts.start()
+        hanging.wait_for(lambda got: len(got) == MAX_WEBHOOKS)
+        began_s = time.monotonic()
+        assert alerts.close(30)
+        assert time.monotonic() - began_s < 4
+    state = json.loads((tmp_path / STATE_FILE).read_text())
+    assert [len(state["outbox"][name]) for name in names] == [1] * MAX_WEBHOOKS
+
+
+def test_a_clock_that_was_set_back_leaves_nothing_open_in_the_store(server, store, tmp_path):
+    now = [1_795_000_000 * NS_PER_S]
+    schedules = (Schedule("r", "jitter", (), every_s=0.1, resolve_after_s=0.0),)
+    script = Script(SLOW)
+    alerts = Alerts(
+        AlertSettings((), schedules), script, store, tmp_path / STATE_FILE, now_ns=lambda: now[0], first_look_s=0.0
+    )
+    alerts.start()
+    script.find(SLOW)
+    eventually(lambda: len(open_alerts(store)) == 1, "it is open")
+    now[0] -= 3600 * NS_PER_S
+    script.find()
+    eventually(lambda: not open_alerts(store), "it is over")
+    assert alerts.close(30)
+
+
+def test_a_state_of_before_webhooks_were_remembered_is_read(server, store, tmp_path):
+    script = Script(SLOW)
+    with running(script, server, store, tmp_path) as alerts:
+        script.find(SLOW)
+        all_delivered(alerts)
+    plain = json.loads((tmp_path / STATE_FILE).read_text())
+    for key in ("webhooks", "kind", "severity"):
+        del plain["alerts"][0][key]
+    (tmp_path / STATE_FILE).write_text(json.dumps(plain))
+    with running(script, server, store, tmp_path) as alerts:
+        script.find(SLOW)
+        assert alerts.open_by_rule == {"r": 1}
     assert server.statuses() == ["firing"]
 
 
@@ -189,9 +287,11 @@ def test_alerts_of_a_rule_that_is_gone_are_ended_in_the_store(server, store, tmp
     [
         "", "{", "[]", '{"version": 2}', '{"version": 1, "alerts": [{}], "memories": {}, "outbox": {}, "rows": []}',
         '{"version": 1, "alerts": [], "memories": {"r": 1}, "outbox": {}, "rows": []}',
-        '{"version": 1, "alerts": [], "memories": {}, "outbox": {"hook": [{}]}, "rows": []}', "\x00" * 100, "[" * 100_000,
+        '{"version": 1, "alerts": [], "memories": {}, "outbox": {"hook": [{}]}, "rows": []}',
+        '{"version": 1, "alerts": [], "memories": {}, "outbox": {"hook": [{"id": "a", "text": "b", "at": "c"}]}, "rows": []}',
+        "\x00" * 100, "[" * 100_000,
     ],
-    ids=range(9),
+    ids=range(10),
 )  # fmt: skip
 def test_a_state_that_cannot_be_read_is_put_aside(text, server, store, tmp_path, caplog):
     (tmp_path / STATE_FILE).write_text(text)

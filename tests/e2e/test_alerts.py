@@ -116,10 +116,23 @@ def test_a_breach_is_told_once_also_across_kill_9_and_its_end_too(tmp_path, serv
         eventually(
             lambda: metric(collector, 'tailsight_alert_evaluations_total{outcome="ok",rule="ranker-slo"}') > before + 2,
             "it is looked at again",
+            90,  # a busy machine: a rule rests four times as long as a look took
         )
         assert collector.stop() == 0
     assert server.statuses() == ["firing", "resolved"]
     assert not any("SECRETPATH" in line for line in collector.log)
+
+
+def test_a_crash_before_the_answer_sends_the_same_message_again(tmp_path, server):
+    server.plan(Planned(None))
+    with CollectorProcess(tmp_path / "data", "--alerts", rules(tmp_path, server)) as collector:
+        collector.post(requests_that_take(60))
+        server.wait_for(lambda got: len(got) >= 1)
+        collector.kill()
+        collector.start()
+        first, again = server.wait_for(lambda got: len(got) >= 2)
+    assert first.body == again.body
+    assert first.headers["tailsight-message-id"] == again.headers["tailsight-message-id"] == first.payload["id"]
 
 
 def listing(collector, *options):

@@ -23,6 +23,8 @@ from tailsight_storage import Store
 WINDOW_S = 30 * 86400.0
 OPEN_FOR_S = 86400.0
 KEYS = frozenset({"metric", "by", "window", "bucket", "least_change", "open_for", "existing"})
+_MOST_BUCKETS = 1000
+_BUCKETS_S = (60.0, 300.0, 900.0, 3600.0, 10800.0, 21600.0, 43200.0, 86400.0, 604800.0)
 _SHOWN = 3
 
 
@@ -43,10 +45,16 @@ class RegressionRule:
     existing: bool = False
     filters: Filters = NO_FILTERS
 
+    @property
+    def question(self) -> str:
+        """What it asks: whoever asks something else looks for the first time."""
+        asked = (self.metrics, self.by, self.window_s, self.bucket_s, self.least_change, self.filters.to_json())
+        return json.dumps(asked)
+
 
 def regression_rule(where: str, table: Mapping[str, Any]) -> RegressionRule:
     """Read the keys of a rule; raises QuestionError."""
-    metrics = words.names(where, "metric", table.get("metric", "p99"))
+    metrics = tuple(dict.fromkeys(words.names(where, "metric", table.get("metric", "p99"))))
     by = words.text(where, "by", table.get("by", "version"))
     for key, values, known in (("metric", metrics, METRICS), ("by", (by,), BY)):
         for value in values:
@@ -64,22 +72,46 @@ def regression_rule(where: str, table: Mapping[str, Any]) -> RegressionRule:
         words.truth(where, "existing", table.get("existing", False)),
         words.filters(where, table),
     )
+    if not metrics:
+        raise QuestionError(f"{where}: metric names none; use {', '.join(METRICS)}")
     if not 60 <= rule.window_s <= 400 * 86400:
         raise QuestionError(f"{where}: a window of {rule.window_s:g} s cannot be used; use 1m to 400d")
+    if rule.bucket_s is not None and not max(1, rule.window_s / _MOST_BUCKETS) <= rule.bucket_s <= rule.window_s / 6:
+        raise QuestionError(
+            f"{where}: a window of {words.shown_s(rule.window_s)} in stretches of {words.shown_s(rule.bucket_s)} "
+            f"cannot be used; use 6 to {_MOST_BUCKETS:,} of them, of 1s or more"
+        )
     return rule
 
 
 def evaluate_regression(store: Store, rule: RegressionRule, now_ns: int, memory: Mapping[str, Any]) -> Findings:
     """Read the history and say what is new in it; too short a history has no changes, and is remembered as such."""
-    window = Window(now_ns - round(rule.window_s * NS_PER_S), now_ns)
+    bucket_s = None if rule.by != "time" else rule.bucket_s or _bucket_s(rule.window_s)
     try:
         answer = regressions(
-            store, window, rule.filters, by=rule.by, metrics=rule.metrics, least_change=rule.least_change,
-            bucket_s=rule.bucket_s,
+            store, history_window(rule, bucket_s, now_ns), rule.filters, by=rule.by, metrics=rule.metrics,
+            least_change=rule.least_change, bucket_s=bucket_s,
         )  # fmt: skip
     except NotEnoughDataError:
         return judge_changes(rule, (), (), memory, now_ns)
     return judge_changes(rule, answer.changes, answer.units, memory, now_ns)
+
+
+def history_window(rule: RegressionRule, bucket_s: float | None, now_ns: int) -> Window:
+    """Return the window of a look: up to a quarter longer than asked for, and without the stretch that goes on.
+
+    Its begin moves a quarter at a time. With a begin that moves with every look each one would be another history, and
+    noise would be tried anew each time: that made thirteen times as many false alarms (docs/alerts.md).
+    """
+    quarter_ns = round(rule.window_s * NS_PER_S / 4)
+    since_ns = (now_ns - 4 * quarter_ns) // quarter_ns * quarter_ns
+    bucket_ns = round((bucket_s or 0) * NS_PER_S)
+    return Window(since_ns, now_ns // bucket_ns * bucket_ns if bucket_ns else now_ns)
+
+
+def _bucket_s(window_s: float) -> float:
+    """Choose stretches of time of which the longest window has sixty or fewer: the same at every look."""
+    return next((each for each in _BUCKETS_S if 1.25 * window_s <= 60 * each), _BUCKETS_S[-1])
 
 
 def judge_changes(
@@ -91,19 +123,20 @@ def judge_changes(
 ) -> Findings:
     """Group the changes for the worse that are new by where they began. Pure: the memory goes in and comes out."""
     known: dict[str, int] = dict(memory.get("known", {}))
-    first_look = "known" not in memory
+    first_look = memory.get("of") != rule.question
     slower = [change for change in changes if change.direction == SLOWER]
     by_key = {_key(change, units): change for change in slower}
-    seen = {key: known.get(key, 0 if first_look and not rule.existing else now_ns) for key in by_key}
+    # below 0: how things were at the first look, which is told to nobody
+    seen = {key: known.get(key, -now_ns if first_look and not rule.existing else now_ns) for key in by_key}
     groups: dict[int, list[tuple[HistoryChange, int]]] = {}
     for key, change in by_key.items():
-        if seen[key]:
+        if seen[key] > 0:
             groups.setdefault(change.first_after, []).append((change, seen[key]))
     findings = [_finding(rule, units[unit], members, changes, now_ns) for unit, members in sorted(groups.items())]
     # what is not found for a while is kept, so that it is no news when it is found again
-    horizon_ns = now_ns - round(rule.window_s * NS_PER_S)
-    kept = {key: at for key, at in known.items() if key not in seen and at > horizon_ns}
-    return Findings(tuple(findings), {"known": {**kept, **seen}})
+    horizon_ns = now_ns - round(2 * rule.window_s * NS_PER_S)
+    kept = {key: at for key, at in known.items() if key not in seen and abs(at) > horizon_ns}
+    return Findings(tuple(findings), {"of": rule.question, "known": {**kept, **seen}})
 
 
 def _finding(

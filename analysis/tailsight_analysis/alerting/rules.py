@@ -7,6 +7,7 @@ from typing import Any
 
 from tailsight_analysis.alerting import jitter, regression, slo, throttling, words
 from tailsight_analysis.alerting.finding import Findings
+from tailsight_analysis.alerting.tallies import Tallies
 from tailsight_analysis.errors import NotEnoughDataError, QuestionError
 from tailsight_storage import Store
 
@@ -32,16 +33,23 @@ def rule_of(where: str, kind: object, table: Mapping[str, Any], *, beside: froze
             return throttling.throttling_rule(where, table)
 
 
-def evaluate(store: Store, rule: Rule, now_ns: int, memory: Mapping[str, Any] | None = None) -> Findings:
+def evaluate(
+    store: Store,
+    rule: Rule,
+    now_ns: int,
+    memory: Mapping[str, Any] | None = None,
+    tallies: Tallies | None = None,
+) -> Findings:
     """Evaluate a rule as of `now_ns`, with what its last evaluation remembered.
 
+    `tallies` are what this process has read for the rule: without them, `slo` reads its whole window.
     Where there is nothing to say anything about, nothing is found. Raises QuestionError and StorageError.
     """
     memory = memory or {}
     try:
         match rule:
             case slo.SloRule():
-                return slo.evaluate_slo(store, rule, now_ns)
+                return slo.evaluate_slo(store, rule, now_ns, tallies)
             case jitter.JitterRule():
                 return jitter.evaluate_jitter(store, rule, now_ns)
             case throttling.ThrottlingRule():

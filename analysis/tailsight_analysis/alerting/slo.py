@@ -14,10 +14,9 @@ from typing import Any
 
 from tailsight_analysis.alerting import words
 from tailsight_analysis.alerting.finding import Finding, Findings
+from tailsight_analysis.alerting.tallies import Asked, Counted, Tallies
 from tailsight_analysis.errors import QuestionError
-from tailsight_analysis.queries import query
-from tailsight_analysis.reading import request_parameters
-from tailsight_analysis.scope import NO_FILTERS, NS_PER_MS, NS_PER_S, Filters, Window
+from tailsight_analysis.scope import NO_FILTERS, NS_PER_MS, NS_PER_S, Filters
 from tailsight_storage import Store
 
 LEAST_REQUESTS = 30
@@ -60,15 +59,6 @@ class SloRule:
         good = [f"within {self.within_ms:g} ms"] if self.within_ms is not None else []
         good += ["without an error"] if self.errors else []
         return f"{self.objective * 100:g} % of requests {' and '.join(good)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """Requests that started in a window, and the bad ones of them, weighted; and how many of all are stored."""
-
-    requests: float
-    bad: float
-    stored: int
 
 
 def slo_rule(where: str, table: Mapping[str, Any]) -> SloRule:
@@ -122,25 +112,18 @@ def _burn(where: str, table: object) -> Burn:
     return burn
 
 
-def evaluate_slo(store: Store, rule: SloRule, now_ns: int) -> Findings:
-    """Count what each window holds, and judge it."""
+def evaluate_slo(store: Store, rule: SloRule, now_ns: int, tallies: Tallies | None = None) -> Findings:
+    """Count what each window holds, and judge it. With its `tallies` of earlier looks only what is new is read."""
+    asked = Asked(
+        tuple(sorted({length for burn in rule.burns for length in (burn.long_s, burn.short_s)})),
+        rule.filters,
+        {
+            "within_ns": 0 if rule.within_ms is None else max(1, round(rule.within_ms * NS_PER_MS)),
+            "errors": int(rule.errors),
+        },
+    )
     until_ns = now_ns - round(rule.settle_s * NS_PER_S)
-    lengths_s = sorted({length for burn in rule.burns for length in (burn.long_s, burn.short_s)})
-    starts_ns = [until_ns - round(length * NS_PER_S) for length in lengths_s]
-    window = Window(min(starts_ns), until_ns)
-    row = store.ask(
-        query("alert_slo"),
-        **request_parameters(store, window, rule.filters),
-        starts_ns=starts_ns,
-        within_ns=0 if rule.within_ms is None else max(1, round(rule.within_ms * NS_PER_MS)),
-        errors=int(rule.errors),
-    )[0]
-    counted = {
-        length: Counted(float(row["requests"][at]), float(row["bad_requests"][at]), int(row["stored"][at]))
-        if len(row["stored"]) else Counted(0.0, 0.0, 0)
-        for at, length in enumerate(lengths_s)
-    }  # fmt: skip
-    return Findings((judge_slo(rule, counted),))
+    return Findings((judge_slo(rule, (tallies or Tallies()).windows(store, asked, until_ns)),))
 
 
 def judge_slo(rule: SloRule, counted: Mapping[float, Counted]) -> Finding:

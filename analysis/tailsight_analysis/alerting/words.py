@@ -23,6 +23,8 @@ _UNITS_S = {
     "d": 86400.0,
     "w": 604800.0,
 }
+_LONGEST_S = 1000 * 86400.0
+_LARGEST = 1e15
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s|min|m|h|d|w)")
 
 
@@ -31,7 +33,10 @@ def seconds(where: str, key: str, value: object) -> float:
     match = _LENGTH.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         raise QuestionError(f'{where}: {key} = {value!r} is no length of time; write it like "5m", "30s" or "25ms"')
-    return float(match[1]) * _UNITS_S[match[2]]
+    length_s = float(match[1]) * _UNITS_S[match[2]]
+    if length_s > _LONGEST_S:
+        raise QuestionError(f"{where}: {key} = {value!r:.50} is too long; use {shown_s(_LONGEST_S)} at most")
+    return length_s
 
 
 def share(where: str, key: str, value: object) -> float:
@@ -44,8 +49,8 @@ def share(where: str, key: str, value: object) -> float:
 
 def amount(where: str, key: str, value: object) -> float:
     """Read a finite number of at least 0; raises QuestionError."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-        raise QuestionError(f"{where}: {key} = {value!r} is no number of 0 or more")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LARGEST:
+        raise QuestionError(f"{where}: {key} = {value!r:.50} is no number from 0 to {_LARGEST:g}")
     return float(value)
 
 

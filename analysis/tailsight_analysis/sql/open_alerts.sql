@@ -1,8 +1,8 @@
--- Which alerts are open? One row each, the latest first: those whose last word is not that they are resolved.
+-- Which alerts are open? One row each, the latest first: those of which no row says that they are resolved. (Not the last
+-- row: where the clock was set back, the end of an alert has an earlier time than its begin.)
 SELECT
     alert,
     toUnixTimestamp64Nano(CAST(max(at), 'DateTime64(9, \'UTC\')')) AS updated_ns,
-    argMax(status, at) AS last_status,
     argMax(rule, at) AS rule,
     argMax(kind, at) AS kind,
     argMax(severity, at) AS severity,
@@ -16,5 +16,5 @@ SELECT
     argMax(text, at) AS text
 FROM alerts
 GROUP BY alert
-HAVING last_status = 'firing'
+HAVING countIf(status != 'firing') = 0
 ORDER BY fired_ns DESC, alert

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from tailsight_collector.alerts.settings import AlertSettings, Schedule, Webhook
 
 REGRESSION_EVERY_S = 600.0
 _TOP = ("webhook", "rule", "dashboard")
-WEBHOOK_KEYS = ("name", "url", "url_env", "secret_env", "headers", "headers_env", "format", "timeout")
+WEBHOOK_KEYS = ("name", "url", "url_env", "secret_env", "headers", "headers_env", "format", "timeout", "ca_file")
 SCHEDULE_KEYS = frozenset({"name", "kind", "webhooks", "severity", "every", "for", "resolve_after", "repeat"})
 
 
@@ -34,10 +35,10 @@ class AlertFile:
 def read_alert_file(path: Path, environment: Mapping[str, str] = os.environ) -> AlertFile:
     """Read a file; raises CommandError, whose one line names the file, the table and the key."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise CommandError(f"alerts file {path} cannot be read: {error.strerror}", UNREADABLE) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers and tables without end
         raise CommandError(f"alerts file {path} is no TOML: {error}") from None
     try:
         return _read(document, environment)
@@ -58,7 +59,7 @@ def _read(document: Mapping[str, Any], environment: Mapping[str, str]) -> AlertF
     if not schedules:
         raise QuestionError('there is no rule in it; begin one with [[rule]], name = "…" and kind = "slo"')
     dashboard = words.text("its top", "dashboard", document["dashboard"]) if "dashboard" in document else ""
-    if dashboard and not dashboard.startswith(("http://", "https://")):
+    if dashboard and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", dashboard):  # no user: messages hold it
         raise QuestionError(f'dashboard = {dashboard!r} is no address; write it like "http://host:8501"')
     return AlertFile(AlertSettings(webhooks, tuple(schedules), dashboard), rules)
 
@@ -94,6 +95,7 @@ def _webhook(table: Mapping[str, Any], place: int, environment: Mapping[str, str
         headers=headers,
         form=words.text(where, "format", table.get("format", defaults.FORMATS[0])),
         timeout_s=_seconds(where, table, "timeout", defaults.DEFAULT_TIMEOUT_S),
+        ca_file=words.text(where, "ca_file", table["ca_file"]) if "ca_file" in table else "",
     )
 
 
@@ -103,7 +105,7 @@ def _schedule(where: str, name: str, table: Mapping[str, Any], webhooks: tuple[s
     return Schedule(
         name,
         kind,
-        words.names(where, "webhooks", table["webhooks"]) if "webhooks" in table else webhooks,
+        tuple(dict.fromkeys(words.names(where, "webhooks", table["webhooks"]))) if "webhooks" in table else webhooks,
         severity=words.text(where, "severity", table.get("severity", "warning")),
         every_s=_seconds(where, table, "every", every_s),
         for_s=_seconds(where, table, "for", 0.0),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tailsight_analysis.alerting.rules import Rule, evaluate
+from tailsight_analysis.alerting.tallies import Tallies
 from tailsight_cli.alerting.file import read_alert_file
 from tailsight_collector.alerts.conditions import Condition, Evaluate, Look
 from tailsight_collector.alerts.settings import AlertPlan
@@ -21,9 +22,10 @@ def alert_plan(path: Path) -> AlertPlan:
 
 def evaluator(store: Store, rules: Mapping[str, Rule]) -> Evaluate:
     """Evaluate rules over one connection, as the collector asks for it."""
+    tallies = {name: Tallies() for name in rules}
 
     def ask(rule: str, now_ns: int, memory: Mapping[str, Any]) -> Look:
-        findings = evaluate(store, rules[rule], now_ns, memory)
+        findings = evaluate(store, rules[rule], now_ns, memory, tallies[rule])
         conditions = tuple(
             Condition(
                 labels=each.labels,

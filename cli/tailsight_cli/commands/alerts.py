@@ -65,8 +65,9 @@ def test(file: Path, rule: str | None, as_json: bool) -> None:
     # here, because listing what is open takes no more than the packages for reading
     from tailsight_cli.alerting.file import read_alert_file
     from tailsight_collector.alerts.messages import trial_message
-    from tailsight_collector.alerts.post import new_client, post
+    from tailsight_collector.alerts.post import Answer, new_client, post
     from tailsight_collector.alerts.settings import nearest
+    from tailsight_collector.errors import SettingsError
 
     read = read_alert_file(file)
     schedules = {schedule.rule: schedule for schedule in read.settings.schedules}
@@ -80,8 +81,11 @@ def test(file: Path, rule: str | None, as_json: bool) -> None:
     answers = []
     for name in names:
         webhook = read.settings.webhook(name)
-        with new_client() as client:
-            answers.append((webhook, post(client, webhook, payload)))
+        try:
+            with new_client(webhook) as client:
+                answers.append((webhook, post(client, webhook, payload)))
+        except SettingsError as error:
+            answers.append((webhook, Answer(0, str(error), 0.0)))
     if as_json:
         plain = [
             {

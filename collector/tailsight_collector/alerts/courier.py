@@ -13,12 +13,14 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from tailsight_collector.alerts.post import Answer, new_client, post
 from tailsight_collector.alerts.settings import Webhook
+from tailsight_collector.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -84,20 +86,32 @@ class Courier:
         for message in dropped:
             self._give_up(message, f"more than {MAX_WAITING} are waiting")
 
-    def close(self, patience_s: float) -> None:
-        """End; what is not delivered is in the state file. An attempt that hangs ends with the process."""
+    def end(self) -> None:
+        """Begin no other attempt; what is not delivered is in the state file."""
         with self._changed:
             self._ends = True
             self._changed.notify()
+
+    def close(self, patience_s: float) -> None:
+        """End, and wait for it. An attempt that hangs ends with the process."""
+        self.end()
         if self._thread.is_alive():
             self._thread.join(patience_s)
 
     def _run(self) -> None:
-        with new_client() as client:
+        with ExitStack() as until_the_end:
+            client = None
             while (message := self._next()) is not None:
                 failures = 0
                 while True:
-                    answer = self._attempt(lambda: post(client, self.webhook, message))
+                    try:
+                        client = client or until_the_end.enter_context(new_client(self.webhook))
+                        answer = post(client, self.webhook, message)
+                    except SettingsError as error:
+                        answer = Answer(0, str(error), 0.0)
+                    except Exception as error:  # a defect of ours must not end the thread
+                        log.exception("an unexpected error while telling webhook %s", self.webhook.name)
+                        answer = Answer(0, type(error).__name__, 0.0)
                     if answer.is_taken:
                         self.outcomes[DELIVERED] += 1
                         break
@@ -106,7 +120,7 @@ class Courier:
                     if answer.is_final:
                         self._say_given_up(message, answer.words)
                         break
-                    if _age_s(message) > self._oldest_s:
+                    if age_s(message) > self._oldest_s:
                         self._say_given_up(message, f"{answer.words}, for {self._oldest_s / 3600:g} h")
                         break
                     if failures == 1:
@@ -120,13 +134,6 @@ class Courier:
                 with self._changed:
                     self._waiting.popleft()
                 self._done(message)
-
-    def _attempt(self, attempt: Callable[[], Answer]) -> Answer:
-        try:
-            return attempt()
-        except Exception as error:  # a defect of ours must not end the thread
-            log.exception("an unexpected error while telling webhook %s", self.webhook.name)
-            return Answer(0, type(error).__name__, 0.0)
 
     def _next(self) -> Mapping[str, Any] | None:
         with self._changed:
@@ -152,5 +159,6 @@ class Courier:
         self._on_done(self.webhook.name, str(message["id"]))
 
 
-def _age_s(message: Mapping[str, Any]) -> float:
+def age_s(message: Mapping[str, Any]) -> float:
+    """How long ago it was decided, by the clock of the day."""
     return time.time() - datetime.fromisoformat(message["at"]).timestamp()

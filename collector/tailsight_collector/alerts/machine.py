@@ -24,6 +24,8 @@ MAX_ALERTS = 200
 FIRING, RESOLVED = "firing", "resolved"
 GONE = "nothing more was found of it"
 _LONGEST_TEXT = 1000
+_LATER = frozenset({"webhooks", "kind", "severity"})
+"""What state files of 0.1.0's first days do not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,10 @@ class Alert:
     unit: str
     text: str
     filters: Mapping[str, Sequence[str]]
+    webhooks: tuple[str, ...] = ()
+    """Whoever was told of it, to be told of its end, whatever has become of its rule."""
+    kind: str = ""
+    severity: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -63,7 +69,9 @@ class Alert:
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Alert:
         """Read what `to_json` wrote; raises TypeError, KeyError or ValueError."""
-        alert = cls(**{field.name: plain[field.name] for field in fields(cls)})
+        names = [field.name for field in fields(cls)]
+        known = {name: plain[name] for name in names if name not in _LATER or name in plain}
+        alert = cls(**{**known, "webhooks": tuple(known.get("webhooks", ()))})
         numbers = (alert.since_ns, alert.fired_ns, alert.clear_ns, alert.told_ns, alert.told)
         if not all(isinstance(number, int) for number in numbers) or not isinstance(alert.labels, Mapping):
             raise TypeError("an alert of the state file is none")
@@ -155,7 +163,10 @@ def _moved(
         alert = replace(alert, fired_ns=now_ns)
     elif not schedule.repeat_s or now_ns - alert.told_ns < _ns(schedule.repeat_s):
         return alert, None
-    alert = replace(alert, told_ns=now_ns, told=alert.told + 1)
+    webhooks = tuple(dict.fromkeys((*alert.webhooks, *schedule.webhooks)))
+    alert = replace(
+        alert, told_ns=now_ns, told=alert.told + 1, webhooks=webhooks, kind=schedule.kind, severity=schedule.severity
+    )
     return alert, Event(FIRING, alert, now_ns)
 
 

@@ -14,10 +14,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tailsight_collector.alerts.conditions import Evaluate
-from tailsight_collector.alerts.courier import Backoff, Courier
-from tailsight_collector.alerts.machine import MAX_ALERTS, Event, resolve_all, step
+from tailsight_collector.alerts.courier import MAX_WAITING, OLDEST_S, Backoff, Courier, age_s
+from tailsight_collector.alerts.machine import MAX_ALERTS, RESOLVED, Event, resolve_all, step
 from tailsight_collector.alerts.messages import message
 from tailsight_collector.alerts.rows import Keeper, keep, row_of
 from tailsight_collector.alerts.settings import AlertSettings, Schedule
@@ -61,6 +62,7 @@ class Alerts:
         self._is_saved = True
         self._ends = threading.Event()
         self._wakes = threading.Event()
+        self._couriers_until_s: float | None = None
         self._due_s: dict[str, float] = {}
         self._failing: set[str] = set()
         self.evaluations: Counter[tuple[str, str]] = Counter()
@@ -74,8 +76,7 @@ class Alerts:
         """Read the state, end the alerts of rules that are gone, and begin."""
         self._state = read_state(self._path)
         self._end_those_of_rules_that_are_gone()
-        for name in self._state.outbox.keys() - self.couriers.keys():
-            log.warning("%d messages for webhook %s are given up: it is gone", len(self._state.outbox.pop(name)), name)
+        self._keep_for_webhooks_that_are_gone()
         self._save()
         now_s = time.monotonic()
         self._due_s = {schedule.rule: now_s + self._first_look_s for schedule in self._settings.schedules}
@@ -90,7 +91,11 @@ class Alerts:
         self._ends.set()
         self._wakes.set()
         for courier in self.couriers.values():
-            courier.close(_COURIER_PATIENCE_S)
+            courier.end()
+        if self._couriers_until_s is None:
+            self._couriers_until_s = time.monotonic() + _COURIER_PATIENCE_S
+        for courier in self.couriers.values():
+            courier.close(max(0.0, self._couriers_until_s - time.monotonic()))
         if self._thread.is_alive():
             self._thread.join(patience_s)
         return not self._thread.is_alive()
@@ -150,10 +155,11 @@ class Alerts:
             changed = after.alerts != self._state.alerts.get(rule, {}) or look.memory != self._state.memories.get(rule)
             self._state.alerts[rule] = after.alerts
             self._state.memories[rule] = look.memory
-            self._add(after.events, schedule)
+            added = self._add(after.events, schedule)
         if changed or after.events:
             self._save()
-        self._hand_over(after.events, schedule)
+        for name in added.keys() & self.couriers.keys():
+            self.couriers[name].take(added[name])
         return took_s
 
     def _say_failed(self, rule: str, error: Exception) -> None:
@@ -170,35 +176,39 @@ class Alerts:
 
     # --- events -----------------------------------------------------------------------------------------------------
 
-    def _add(self, events: tuple[Event, ...] | list[Event], schedule: Schedule) -> None:
-        """Put events into the state: what is not delivered, and what is not in the store."""
+    def _add(self, events: tuple[Event, ...] | list[Event], schedule: Schedule) -> dict[str, list[dict[str, Any]]]:
+        """Put events into the state, as rows for the store and messages; return the messages by webhook."""
+        added: dict[str, list[dict[str, Any]]] = {}
         for event in events:
             log.info(
                 "alert %s of rule %s is %s: %s", event.alert.id, schedule.rule, event.status, event.alert.text,
                 extra={"alert": event.alert.id, "rule": schedule.rule, "status": event.status},
             )  # fmt: skip
             payload = message(event, schedule, self._settings.dashboard)
-            for name in schedule.webhooks:
+            # who was told that it began is told that it is over, whatever the rule says now
+            for name in event.alert.webhooks if event.status == RESOLVED else schedule.webhooks:
                 self._state.outbox.setdefault(name, []).append(payload)
+                added.setdefault(name, []).append(payload)
             self._state.rows.append(row_of(event, schedule))
         del self._state.rows[:-MAX_ROWS]
-
-    def _hand_over(self, events: tuple[Event, ...], schedule: Schedule) -> None:
-        """Give the couriers what the state has of these events."""
-        ids = {event.id for event in events}
-        for name in schedule.webhooks if ids else ():
-            with self._lock:
-                waiting = [payload for payload in self._state.outbox.get(name, ()) if payload["id"] in ids]
-            self.couriers[name].take(waiting)
+        return added
 
     def _end_those_of_rules_that_are_gone(self) -> None:
         known = {schedule.rule for schedule in self._settings.schedules}
         for rule in self._state.alerts.keys() - known:
-            # whom to tell is written nowhere any more; the store must not show it for ever
-            events = resolve_all(self._state.alerts.pop(rule).values(), self._now_ns(), "the rule is gone")
-            self._add(events, Schedule(rule, "", ()))
+            for event in resolve_all(self._state.alerts.pop(rule).values(), self._now_ns(), "the rule is gone"):
+                alert = event.alert
+                self._add([event], Schedule(rule, alert.kind, alert.webhooks, severity=alert.severity))
         for rule in self._state.memories.keys() - known:
             del self._state.memories[rule]
+
+    def _keep_for_webhooks_that_are_gone(self) -> None:
+        """Whoever was told that something began hears of its end, should the webhook be there again within a day."""
+        for name in self._state.outbox.keys() - self.couriers.keys():
+            young = [each for each in self._state.outbox.pop(name) if age_s(each) <= OLDEST_S][-MAX_WAITING:]
+            if young:
+                self._state.outbox[name] = young
+                log.warning("%d messages for webhook %s wait for a day: it is gone", len(young), name)
 
     def _done(self, webhook: str, message_id: str) -> None:
         with self._lock:

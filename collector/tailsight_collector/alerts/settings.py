@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
+import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+
+import httpx
 
 from tailsight_collector.alerts.conditions import Evaluate
 from tailsight_collector.errors import SettingsError
@@ -24,7 +27,10 @@ DEFAULT_REPEAT_S = 4 * 3600.0
 DEFAULT_TIMEOUT_S = 10.0
 _NAME = re.compile(r"[\w.-]{1,100}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
-_OWN_HEADERS = ("content-length", "content-type", "host", "transfer-encoding")
+_OWN_HEADERS = (
+    "content-length", "content-type", "host", "tailsight-message-id", "tailsight-signature", "transfer-encoding",
+)  # fmt: skip
+_LONGEST_SEVERITY = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +44,16 @@ class Webhook:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     form: str = FORMATS[0]
     timeout_s: float = DEFAULT_TIMEOUT_S
+    ca_file: str = ""
+    """Who signs its certificate, in PEM; empty: who is commonly trusted."""
 
     def __post_init__(self) -> None:
         checked_name("webhook", self.name)
         where = f"webhook {self.name}"
         try:
             parts = urlsplit(self.url)
-            _ = parts.port
-        except ValueError:
+            _ = parts.port, httpx.URL(self.url)
+        except (ValueError, httpx.InvalidURL):
             raise SettingsError(f"{where}: its url cannot be read; use https://host/path") from None
         if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\s\x00-\x1f]", self.url):
             raise SettingsError(f"{where}: its url is none; use https://host/path")
@@ -60,6 +68,12 @@ class Webhook:
             raise SettingsError(f"{where}: no format {self.form!r}; use {' or '.join(FORMATS)}")
         if not 0 < self.timeout_s <= 60:
             raise SettingsError(f"{where}: a timeout of {self.timeout_s:g} s cannot be used; use up to 60s")
+        if self.ca_file:
+            try:
+                ssl.create_default_context(cafile=self.ca_file)
+            except OSError as error:
+                why = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+                raise SettingsError(f"{where}: ca_file {self.ca_file} cannot be used: {why}") from None
 
     @property
     def host(self) -> str:
@@ -84,6 +98,8 @@ class Schedule:
     def __post_init__(self) -> None:
         checked_name("rule", self.rule)
         where = f"rule {self.rule}"
+        if not self.severity.isprintable() or len(self.severity) > _LONGEST_SEVERITY:
+            raise SettingsError(f"{where}: severity {self.severity[:100]!r}: use up to {_LONGEST_SEVERITY} letters")
         if not LEAST_EVERY_S <= self.every_s <= 86400:
             raise SettingsError(f"{where}: every {self.every_s:g} s cannot be used; use 100ms to 1d")
         if not 0 <= self.repeat_s < float("inf") or 0 < self.repeat_s < 60:

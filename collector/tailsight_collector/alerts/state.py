@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,10 @@ class State:
             state.memories[str(rule)] = dict(memory)
         for webhook, messages in plain["outbox"].items():
             state.outbox[str(webhook)] = [dict(message) for message in messages]
-            if not all("id" in message and "text" in message for message in messages):
-                raise ValueError("a message without id or text")
+            for message in messages:
+                if "id" not in message or "text" not in message:
+                    raise ValueError("a message without id or text")
+                datetime.fromisoformat(message["at"])
         state.rows = [dict(row) for row in plain["rows"]]
         return state
 
