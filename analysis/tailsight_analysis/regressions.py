@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tailsight_analysis.changes.history import LEAST_CHANGE, SLOWER, HistoryChange, history_changes, with_mixes
-from tailsight_analysis.changes.settings import MIN_SEGMENT
+from tailsight_analysis.changes.settings import DEFAULT_SETTINGS
 from tailsight_analysis.changes.units import Line, Unit
 from tailsight_analysis.errors import NoSpansError, NotEnoughDataError, QuestionError
 from tailsight_analysis.history_reading import Asked, fetch_lines, fetch_mixes, fetch_units, named
@@ -19,7 +19,9 @@ from tailsight_storage import Store
 
 BY = ("version", "run", "time")
 METRICS = ("p50", "p95", "p99", "mean", "jitter")
-LEAST_UNITS = 2 * MIN_SEGMENT
+LEAST_UNITS = DEFAULT_SETTINGS.fewest_points
+NEWEST_UNJUDGED = DEFAULT_SETTINGS.newest_unjudged  # units: what began with them may be outliers, so far
+_FEWEST_SHOWN = 6  # units, from which a history is shown, though no change may show
 MOST_UNITS = 2_000
 POINTS = 60  # stretches of time, at most, where nobody says how long one is
 _LENGTHS_S = (1, 5, 15, 60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 7 * 86400, 28 * 86400)
@@ -30,8 +32,8 @@ _ONE = {"version": "version", "run": "run", "time": "whole stretch of time"}
 class Regressions:
     """The answer: `units` in order of time, the `lines` that were looked at, and `changes`, the latest first.
 
-    `short_lines` have fewer than six points, and could not change. `bucket_s` is the length of a stretch of time; None
-    by version or run.
+    `short_lines` have fewer than eight points, and could not change. `bucket_s` is the length of a stretch of time;
+    None by version or run.
     """
 
     window: Window
@@ -81,6 +83,7 @@ class Regressions:
                 for line in self.lines
             ],
             "short_series": self.short_lines,
+            "newest_unjudged": NEWEST_UNJUDGED,
         }
 
 
@@ -109,11 +112,11 @@ def regressions(
     if not units and not cut:
         raise NoSpansError(f"no spans with a {by} in {describe(window, filters)}")
     what = {"version": "versions", "run": "runs", "time": "whole stretches of time"}[by]
-    if len(units) < LEAST_UNITS:
+    if len(units) < _FEWEST_SHOWN:
         short, found = LEAST_UNITS - len(units), f"{len(units)} {what if len(units) != 1 else _ONE[by]}"
         raise NotEnoughDataError(
-            f"{found} in {describe(window, filters)}: a change needs {MIN_SEGMENT} before and "
-            f"{MIN_SEGMENT} after it, {short} more" + (", or shorter stretches" if by == "time" else "")
+            f"{found} in {describe(window, filters)}: a change needs {LEAST_UNITS} or more to show, "
+            f"{short} more" + (", or shorter stretches" if by == "time" else "")
         )
     if len(units) > MOST_UNITS:
         raise QuestionError(f"{len(units):,} {what} are too many: narrow the window, so that there are {MOST_UNITS:,}")

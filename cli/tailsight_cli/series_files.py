@@ -1,6 +1,7 @@
 """Series of numbers from a file: CSV with commas, semicolons or tabs, with or without a heading, or JSON.
 
-A column of numbers is a series; columns of anything else, and of times, only name the points.
+A column of numbers is a series; columns of anything else, and of times, only name the points. A column that is mostly
+numbers, but not only, is neither: whoever asks for it, or might have meant it, is told what else is in it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import difflib
 import io
 import json
 import math
+import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,18 +23,30 @@ _DELIMITERS = (",", ";", "\t")
 _TIMES = frozenset({"time", "timestamp", "date", "datetime", "t"})
 _VALUE = "value"
 _MAX_NAMES = 8
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+(e[+-]?\d+)?\s*", re.IGNORECASE)
+_LIKE_THOUSANDS = re.compile(r"\s*[+-]?\d{1,3},\d{3}\s*")
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesFile:
-    """What a file holds. `columns` have a number a row, None where there is none; `labels` say what a row is called."""
+    """What a file holds. `columns` have a number a row, None where there is none; `labels` say what a row is called.
+
+    `spoilt` says of columns that are mostly numbers which row (from 0) has something else, and what.
+    """
 
     name: str
     columns: Mapping[str, tuple[float | None, ...]]
     labels: tuple[str, ...]
+    spoilt: Mapping[str, tuple[int, str]]
 
     def chosen(self, asked: Sequence[str]) -> list[str]:
         """Return the columns that were asked for, or the only one there is; CommandError where that is no choice."""
+        for name in asked or ([] if len(self.columns) > 1 else self.spoilt):
+            if name in self.spoilt:
+                row, cell = self.spoilt[name]
+                raise CommandError(
+                    f"{self.name}: column {name!r} has {cell} in row {row}: make it empty, or a number", UNREADABLE
+                )
         if not self.columns:
             raise CommandError(f"{self.name}: no column holds numbers only", UNREADABLE)
         if not asked:
@@ -67,6 +82,8 @@ def _parse_json(name: str, text: str) -> SeriesFile:
         data = json.loads(text)
     except ValueError as error:
         raise CommandError(f"{name} is no JSON: {error}", UNREADABLE) from None
+    except RecursionError:
+        raise CommandError(f"{name}: its JSON is nested too deeply to be a series", UNREADABLE) from None
     if isinstance(data, dict) and data and all(isinstance(each, list) for each in data.values()):
         if len({len(each) for each in data.values()}) > 1:
             raise CommandError(f"{name}: its lists are not of one length: series have a point a row", UNREADABLE)
@@ -77,7 +94,8 @@ def _parse_json(name: str, text: str) -> SeriesFile:
     if isinstance(data, list) and all(each is None or _is_number(each) for each in data):
         return _sorted_out(name, {_VALUE: data})
     raise CommandError(
-        f"{name}: expected an array of numbers, or of objects with a number under one key each", UNREADABLE
+        f"{name}: expected an array of numbers, or of objects with a number under one key each, or lists by name",
+        UNREADABLE,
     )
 
 
@@ -85,7 +103,9 @@ def _parse_csv(name: str, text: str) -> SeriesFile:
     first = text.lstrip("\n").split("\n", 1)[0]
     delimiter = max(_DELIMITERS, key=first.count)
     try:
-        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter, strict=True) if any(row)]
+        rows = [
+            row for row in csv.reader(io.StringIO(text), delimiter=delimiter, strict=True) if len(row) > 1 or any(row)
+        ]
     except csv.Error as error:
         raise CommandError(f"{name} is no CSV: {error}", UNREADABLE) from None
     heading = [cell.strip() for cell in rows[0]]
@@ -98,24 +118,49 @@ def _parse_csv(name: str, text: str) -> SeriesFile:
     for number, row in enumerate(rows, start=1):
         if len(row) != len(heading):
             raise CommandError(f"{name}: row {number} has {len(row)} cells, not {len(heading)}", UNREADABLE)
-    return _sorted_out(name, {key: [row[place] for row in rows] for place, key in enumerate(heading)})
+    columns = {key: [row[place] for row in rows] for place, key in enumerate(heading)}
+    if delimiter != ",":
+        columns = {key: _with_points(cells) for key, cells in columns.items()}
+    return _sorted_out(name, columns)
 
 
 def _sorted_out(name: str, columns: Mapping[str, Sequence[Any]]) -> SeriesFile:
     """Tell series from what only names the points."""
     series: dict[str, tuple[float | None, ...]] = {}
     others: list[Sequence[Any]] = []
+    spoilt: dict[str, tuple[int, str]] = {}
     for key, cells in columns.items():
         numbers = [_number(cell) for cell in cells]
         present = [cell for cell in cells if cell is not None and str(cell).strip()]
         known = sum(1 for number in numbers if number is not None)
-        if known and known == sum(1 for cell in present if not _is_nan(cell)) and key.strip().lower() not in _TIMES:
+        told = sum(1 for cell in present if not _is_nan(cell))
+        names_points = key.strip().lower() in _TIMES
+        if known and known == told and not names_points:
             series[key] = tuple(numbers)
-        else:
-            others.append(cells)
+            continue
+        if 2 * known > told and not names_points:
+            spoilt[key] = next(
+                (row, _shown(cell))
+                for row, (cell, number) in enumerate(zip(cells, numbers, strict=True))
+                if number is None and not _is_nan(cell) and cell is not None and str(cell).strip()
+            )
+        others.append(cells)
     count = max((len(cells) for cells in columns.values()), default=0)
     labels = [" ".join(str(cells[row]).strip() for cells in others if cells[row] is not None) for row in range(count)]
-    return SeriesFile(name, series, tuple(labels))
+    return SeriesFile(name, series, tuple(labels), spoilt)
+
+
+def _shown(cell: Any) -> str:
+    """Quote a cell, in what fits into a line."""
+    return reprlib.repr(cell)
+
+
+def _with_points(cells: list[str]) -> list[str]:
+    """Read numbers with a decimal comma, unless all of them could as well have commas at their thousands."""
+    with_comma = [cell for cell in cells if "," in cell]
+    if not all(map(_DECIMAL_COMMA.fullmatch, with_comma)) or all(map(_LIKE_THOUSANDS.fullmatch, with_comma)):
+        return cells
+    return [cell.replace(",", ".") for cell in cells]
 
 
 def _is_number(value: object) -> bool:

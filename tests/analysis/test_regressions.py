@@ -174,7 +174,7 @@ def test_points_are_the_exact_figures_of_each_version(store):
         ({"by": "time", "bucket_s": 0.1}, QuestionError, "a stretch of 0.1 s is too short"),
         ({"least_change": -1.0}, QuestionError, "a least change of -1"),
         ({"filters": Filters(service=("nobody",))}, NoSpansError, "no spans with a version"),
-        ({}, NotEnoughDataError, "5 versions in .*: a change needs 3 before and 3 after it, 1 more"),
+        ({}, NotEnoughDataError, "5 versions in .*: a change needs 8 or more to show, 3 more"),
     ],
 )
 def test_what_cannot_be_answered_says_why(store, options, error, message):

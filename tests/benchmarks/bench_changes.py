@@ -1,18 +1,22 @@
-"""How often does change point search alarm where nothing changed, and find what did? Beside ruptures' PELT, same series.
+"""How often does change point search alarm where nothing changed, and find what did? Beside ruptures' PELT and Otava, same series.
 
 Series are simulated, with known truth and fixed seeds. Told for each method: series of one level in which anything is found;
 steps found within two points, and at the very point; other points found; and, reading each series point by point, how often a
 point that had been found moved away or vanished. Definitions: docs/analysis/regressions.md.
 
-Run: python tests/benchmarks/bench_changes.py [--series 400] [--jobs 2]
+Run: python tests/benchmarks/bench_changes.py [--series 400] [--jobs 2] [--otava PYTHON, see changes_by_otava.py]
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import json
+import subprocess
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import ruptures
@@ -50,6 +54,7 @@ def pelt_rbf(values: np.ndarray) -> list[int]:
 METHODS: dict[str, Callable[[np.ndarray], list[int]]] = {
     "tailsight": ours, "PELT l2 BIC": pelt_bic, "PELT rbf 10": pelt_rbf,
 }  # fmt: skip
+OTAVA = "Otava"
 
 
 def autocorrelated(random: Random, count: int, phi: float) -> np.ndarray:
@@ -69,11 +74,14 @@ NOISES: dict[str, Callable[[Random, int], np.ndarray]] = {
     "two hills": lambda random, count: random.choice([0.0, 5.0], count, p=[0.8, 0.2]) + 0.3 * random.standard_normal(count),
     "whole numbers": lambda random, count: np.round(0.6 * random.standard_normal(count)),
     "lone outliers": lambda random, count: random.standard_normal(count) + 20 * (random.random(count) < 0.05),
+    "AR(1) 0.95": lambda random, count: autocorrelated(random, count, 0.95),
+    "random walk": lambda random, count: np.cumsum(random.standard_normal(count)),
+    "ten times louder": lambda random, count: random.standard_normal(count) * np.where(np.arange(count) < count // 2, 0.3, 3),
 }  # fmt: skip
 LENGTHS = (10, 30, 100)
 STEPS = (  # noise, points before, after, in standard deviations of the noise
     ("normal", 6, 4, 8.0), ("normal", 20, 5, 4.0), ("normal", 15, 15, 3.0), ("normal", 30, 30, 2.0), ("normal", 100, 50, 1.0),
-    ("AR(1) 0.5", 30, 30, 3.0), ("Student t3", 30, 30, 4.0), ("lone outliers", 30, 30, 4.0),
+    ("AR(1) 0.5", 30, 30, 3.0), ("AR(1) 0.8", 50, 50, 4.0), ("Student t3", 30, 30, 4.0), ("lone outliers", 30, 30, 4.0),
 )  # fmt: skip
 HISTORIES = ((0.03, 0.0), (0.03, 0.06), (0.03, 0.1), (0.03, 0.2), (0.1, 0.2), (0.1, 0.5))  # sd of a series, change
 
@@ -97,13 +105,24 @@ class Case:
         return values
 
 
-def score(case: Case) -> tuple[Case, dict[str, tuple[float, ...]]]:
+def by_otava(python: str, series: Sequence[np.ndarray]) -> list[list[int]]:
+    asked = json.dumps([values.tolist() for values in series])
+    script = Path(__file__).with_name("changes_by_otava.py")
+    done = subprocess.run([python, str(script)], input=asked, stdout=subprocess.PIPE, text=True, check=True)
+    answer: list[list[int]] = json.loads(done.stdout)
+    return answer
+
+
+def score(case: Case, otava: str | None) -> tuple[Case, dict[str, tuple[float, ...]]]:
     """Shares by method: false series; or found near, found exactly, with other points beside."""
+    series = [case.draw(number) for number in range(case.series)]
+    answers = {name: [method(values) for values in series] for name, method in METHODS.items()}
+    if otava is not None:
+        answers[OTAVA] = by_otava(otava, series)
     result = {}
-    for name, method in METHODS.items():
+    for name, of_series in answers.items():
         sums = np.zeros(3)
-        for number in range(case.series):
-            found = method(case.draw(number))
+        for found in of_series:
             if case.step:
                 away = [abs(index - case.before) for index in found]
                 sums += (min(away, default=99) <= NEAR, 0 in away, sum(each > NEAR for each in away) > 0)
@@ -162,23 +181,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--series", type=int, default=400)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--otava", metavar="PYTHON", help="a Python that has apache-otava, to compare with it")
     asked = parser.parse_args()
+    methods = [*METHODS, *([OTAVA] if asked.otava else [])]
     nulls = [Case(noise, length, 0, 0.0, asked.series) for noise in NOISES for length in LENGTHS]
     steps = [Case(*each, asked.series) for each in STEPS]
     with ProcessPoolExecutor(asked.jobs) as pool:
-        scores = dict(pool.map(score, [*nulls, *steps]))
+        scores = dict(pool.map(functools.partial(score, otava=asked.otava), [*nulls, *steps]))
         moves = list(pool.map(moved, range(asked.series // 4), chunksize=10))
     print(f"{asked.series} series a row. Nothing changed: series in which anything was found\n")
     table(
-        ["noise", "points", *METHODS],
-        [[case.noise, str(case.before), *(percent(scores[case][name][0]) for name in METHODS)] for case in nulls],
+        ["noise", "points", *methods],
+        [[case.noise, str(case.before), *(percent(scores[case][name][0]) for name in methods)] for case in nulls],
     )
     print("One step: found within 2 points / at the very point / other points found beside\n")
     table(
-        ["noise", "before + after", "step (sd)", *METHODS],
+        ["noise", "before + after", "step (sd)", *methods],
         [
             [case.noise, f"{case.before} + {case.after}", f"{case.step:g}",
-             *(" / ".join(percent(share) for share in scores[case][name]) for name in METHODS)]
+             *(" / ".join(percent(share) for share in scores[case][name]) for name in methods)]
             for case in steps
         ],
     )  # fmt: skip

@@ -29,6 +29,7 @@ from pathlib import Path
 import psutil
 
 import tailsight_analysis
+import tailsight_analysis.regressions
 from tailsight_analysis import AnalysisError, Filters, Side, Window
 from tailsight_storage import open_store
 from tailsight_storage.store import Store
@@ -48,6 +49,7 @@ QUESTIONS: dict[str, Callable[[Callable[..., object], Store, Window], object]] =
     "jitter": lambda ask, store, window: ask(store, window),
     "queueing": lambda ask, store, window: ask(store, window),
     "whatif": lambda ask, store, window: ask(store, window),
+    "regressions": lambda ask, store, window: ask(store, window, by="time"),  # by the minute, all metrics
     # the first half of the hour against the second
     "compare": lambda ask, store, window: ask(
         store, Side(Window(window.since_ns, window.since_ns + HALF_NS), Filters()),
@@ -162,6 +164,7 @@ def ask(folder: Path, spans: int, names: list[str]) -> None:
     window = Window(BASE_NS, BASE_NS + HOUR_NS)
     for name in names:
         question = getattr(tailsight_analysis, name, None)
+        question = getattr(question, name, question)  # where the module has the name
         if not callable(question):
             print(f"  {name}: not there", file=sys.stderr)
             continue

@@ -33,6 +33,7 @@ FORMS = {
     "unix_time.csv": "time,p99,p50\n" + "".join(f"{1609466400 + 86400 * n},{a},{b}\n" for n, (a, b) in enumerate(ROWS)),
     "tabs.tsv": "commit\tp99\tp50\n" + "".join(f"c{n}\t{a}\t{b}\n" for n, (a, b) in enumerate(ROWS)),
     "marked.csv": "\ufeffp99,p50\n" + "".join(f'"{a}",{b}\n' for a, b in ROWS),
+    "commas_in_numbers.csv": "commit;p99;p50\n" + "".join(f"c{n};{a};{b}\n" for n, (a, b) in enumerate(ROWS)).replace(".", ","),
     "objects.json": json.dumps([{"commit": f"c{n}", "p99": a, "p50": b} for n, (a, b) in enumerate(ROWS)]),
     "lists.json": json.dumps({"p99": STEP, "p50": FLAT}),
 }  # fmt: skip
@@ -86,6 +87,22 @@ def test_rows_without_a_number_are_left_out_and_counted(changepoints, tmp_path):
     assert [change["index"] for change in json.loads(out)["changes"]] == [8]
 
 
+def test_a_row_of_empty_cells_counts_and_an_empty_line_does_not(changepoints, tmp_path):
+    file = tmp_path / "gaps.csv"
+    lines = ["p50,p99", *(f"1,{value}" for value in STEP)]
+    file.write_text("\n".join([*lines[:3], ",", "", ",", *lines[3:]]))
+    _, out, _ = changepoints(file, "--column", "p99", "--json")
+    assert [change["index"] for change in json.loads(out)["changes"]] == [8]
+
+
+def test_the_newest_points_are_said_to_be_unjudged(changepoints, tmp_path):
+    file = tmp_path / "flat.json"
+    file.write_text(json.dumps(FLAT))
+    assert "The newest 3 points cannot be judged yet" in changepoints(file)[1]
+    file.write_text("[1, 2, 3]")
+    assert "cannot be judged" not in changepoints(file)[1]
+
+
 def test_the_answer_in_words_fits_and_names_the_point(changepoints, tmp_path):
     file = tmp_path / "runs.csv"
     file.write_text(FORMS["commas.csv"])
@@ -113,7 +130,7 @@ def test_too_few_points_have_no_changes_and_it_says_so(changepoints, tmp_path):
     file.write_text("[1, 2, 3]")
     code, out, err = changepoints(file, "--json")
     assert (code, json.loads(out)) == (0, {"changes": []})
-    assert err == "value: 3 points are too few for any change: 3 before and 3 after it\n"
+    assert err == "value: 3 points are too few for any change: it takes 8 or more\n"
 
 
 @pytest.mark.parametrize(
@@ -123,6 +140,10 @@ def test_too_few_points_have_no_changes_and_it_says_so(changepoints, tmp_path):
         ("two.csv", FORMS["commas.csv"], ("--column", "p98"), 2, "no column 'p98' of numbers; did you mean p99?"),
         ("two.csv", FORMS["commas.csv"], ("--column", "commit"), 2, "no column 'commit' of numbers; there are: p99, p50"),
         ("texts.csv", "a,b\nx,y\n", (), 4, "no column holds numbers only"),
+        ("spoilt.csv", "a,p99\n" + "".join(f"1,{value}\n" for value in [*STEP, "failed"]), (), 4, "column 'p99' has 'failed' in row 12"),
+        ("spoilt.csv", "p99\n" + "".join(f"{value}\n" for value in [*STEP, "inf"]), ("--column", "p99"), 4, "column 'p99' has 'inf' in row 12"),
+        ("nested.json", "[" * 100_000, (), 4, "its JSON is nested too deeply"),
+        ("thousands.csv", "p99;a\n" + "1,234;x\n2,345;y\n" * 8, (), 4, "no column holds numbers only"),
         ("empty.csv", "\n", (), 4, "is empty"),
         ("ragged.csv", "a,b\n1,2\n3\n", (), 4, "row 2 has 1 cells, not 2"),
         ("twice.csv", "a,a\n1,2\n", (), 4, "two columns are called 'a'"),

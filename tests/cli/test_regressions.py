@@ -68,6 +68,7 @@ def test_json_has_the_documented_keys(tailsight, data):
     assert code == 0
     assert set(answer) == {
         "window", "filters", "by", "metrics", "least_change", "bucket_s", "changes", "units", "series", "short_series",
+        "newest_unjudged",
     }  # fmt: skip
     change = next(each for each in answer["changes"] if each["hardware"] == "T4" and not each["mix_moved"])
     assert (change["stage"], change["metric"], change["direction"]) == ("compute", "p50", "slower")
@@ -80,6 +81,16 @@ def test_nothing_to_find_is_said(tailsight, data):
     code, out, _ = tailsight("--store", data, "--stage", "queue", "--metric", "p50", "--least-change", "9")
     assert code == 0
     assert "Nothing changed, in 20 versions, 3 series." in out
+    assert "The newest 3 versions cannot be judged yet" in " ".join(out.split())
+
+
+def test_of_too_few_versions_nothing_is_said_to_be_unchanged(tailsight, data):
+    few = [option for number in range(7) for option in ("--version", f"1.{number}")]
+    code, out, _ = tailsight("--store", data, "--metric", "p50", *few)
+    assert code == 0
+    text = " ".join(out.split())
+    assert "Nothing can be said yet, in 7 versions, 7 series: each has fewer than 8 points." in text
+    assert "Nothing changed" not in text
 
 
 @pytest.mark.parametrize(
@@ -91,7 +102,7 @@ def test_nothing_to_find_is_said(tailsight, data):
         (("--by", "time", "--bucket", "9w"), 3, "0 whole stretches of time in"),
         (("--version", "2"), 3, "no span has version=2; there are: 1.0"),
         (("--version", "1.0"), 3, "1 version in "),
-        (("--version", "1.0"), 3, "a change needs 3 before and 3 after it, 5 more"),
+        (("--version", "1.0"), 3, "a change needs 8 or more to show, 7 more"),
         (("--run", "nobody"), 3, "no span has run=nobody"),
     ],
 )

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from tailsight_analysis.changes.permutations import EVERY_ORDER_UP_TO, permutation_p_value
 from tailsight_analysis.changes.settings import DEFAULT_SETTINGS, MIN_SEGMENT, ChangeSettings
-from tailsight_analysis.changes.split import Split, level, split_at
+from tailsight_analysis.changes.split import Split, level, split_and_drift, split_at
 from tailsight_analysis.errors import QuestionError
 
 Floats = npt.NDArray[np.float64]
@@ -118,8 +118,9 @@ def growing_evidence(
         if index - begin < MIN_SEGMENT:
             break
         points = slice(begin, newest + 1)
-        split = split_at(values[points], index - begin, None if errors is None else errors[points])
-        p_value = min(1.0, split.p_value * _looks(newest + 1 - first))
+        split, by_drift = split_and_drift(values[points], index - begin, None if errors is None else errors[points])
+        # that drift explains it hardly depends on what drift it is: this counts by the places there are for a split
+        p_value = min(1.0, max(split.p_value * _looks(newest + 1 - first), by_drift * (newest + 1 - begin)))
         if not result or p_value < result[-1][1]:
             result.append((newest, p_value))
     return result
@@ -175,8 +176,8 @@ def _tested(
     """P-values of a change, both tests' and the split's; None where it is none. Cheap checks come first."""
     if not _separates(even, at):
         return None
-    split = split_at(points, at, errors)
-    split_p_value = min(1.0, split.p_value * _looks(since))
+    split, by_drift = split_and_drift(points, at, errors)
+    split_p_value = min(1.0, max(split.p_value, by_drift) * _looks(since))
     if split_p_value > SPLIT_LEVEL or not _is_large(split, settings) or not _lasts(points, at, split.difference):
         return None
     by_order = permutation_p_value(even, settings.min_segment)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tailsight_analysis.errors import QuestionError
 
 MIN_SEGMENT = 3
+FEWEST_POINTS = 8  # in which a change can be found: four and four; no order of fewer is rare enough
 LEAST_CHANGE = 0.02
 
 
@@ -22,6 +23,16 @@ class ChangeSettings:
     min_segment: int = MIN_SEGMENT
     least_change: float = LEAST_CHANGE
     least_difference: float = 0.0
+
+    @property
+    def fewest_points(self) -> int:
+        """In a series of fewer points, nothing can be found."""
+        return max(FEWEST_POINTS, 2 * self.min_segment)
+
+    @property
+    def newest_unjudged(self) -> int:
+        """How many points at the end of a series are too new to begin a level that can be told from outliers."""
+        return self.min_segment
 
     def __post_init__(self) -> None:
         if self.min_segment < MIN_SEGMENT:

@@ -1,33 +1,9 @@
 -- How many spans of each length, by unit of a history, stage, hardware and block of the unit's time? A row a unit, stage and
 -- hardware, with its cells as arrays. Spans without a stage are left out.
-SELECT
-    place, stage, hardware,
-    groupArray(code) AS codes, groupArray(block) AS blocks, groupArray(spans) AS counts,
-    groupArray(weight) AS weights, groupArray(weight2) AS weights2
-FROM
+WITH of_span AS
 (
-    SELECT
-        place, stage, hardware,
-        {{history_block}} AS block,
-        {{history_code}} AS code,
-        count() AS spans,
-        sum(stands_for) AS weight,
-        sum(stands_for * stands_for) AS weight2
-    FROM
-    (
-        SELECT
-            {{history_place}} AS place,
-            s.stage AS stage,
-            s.hardware AS hardware,
-            toUnixTimestamp64Nano(s.start_time) AS start_ns,
-            s.duration_ns AS duration_ns,
-            1. AS stands_for
-        FROM spans AS s
-        WHERE {{within}} AND {{filters}} AND (empty({service:Array(String)}) OR s.service IN {service:Array(String)})
-            AND s.stage != ''
-    )
-    WHERE place > 0
-    GROUP BY place, stage, hardware, block, code
+    SELECT {{history_span}}, 1. AS stands_for
+    FROM spans AS s
+    WHERE {{history_staged}}
 )
-GROUP BY place, stage, hardware
-ORDER BY place, stage, hardware
+{{history_span_cells}}

@@ -56,11 +56,14 @@ def command(file: str, columns: tuple[str, ...], min_segment: int, least_change:
     for name in chosen:
         rows = [row for row, value in enumerate(series.columns[name]) if value is not None]
         values = [value for value in series.columns[name] if value is not None]
-        if len(values) < 2 * settings.min_segment:
+        if len(values) < settings.fewest_points:
             _say_too_short(name, len(values), settings)
         changes = change_points(values, settings=settings)
         answers[name] = {"changes": [_json(change, rows) for change in changes]}
-        parts += [render_changes(name, values, [series.labels[row] for row in rows], changes, rows), Text("")]
+        parts += [render_changes(name, values, [series.labels[row] for row in rows], changes, rows)]
+        if len(values) >= settings.fewest_points:
+            parts += [Text(_newest(settings), style="dim")]
+        parts += [Text("")]
     if as_json:
         # one column is the answer itself: a key would only be in the way
         answer = answers if len(chosen) > 1 else answers[chosen[0]]
@@ -83,6 +86,11 @@ def _json(change: Change, rows: list[int]) -> dict[str, Any]:
     return {**change.to_json(), "index": rows[change.index], "found_at": rows[change.found_at]}
 
 
+def _newest(settings: ChangeSettings) -> str:
+    return f"The newest {settings.newest_unjudged} points cannot be judged yet: what began with them may be outliers."
+
+
 def _say_too_short(name: str, points: int, settings: ChangeSettings) -> None:
-    least = settings.min_segment
-    click.echo(f"{name}: {points} points are too few for any change: {least} before and {least} after it", err=True)
+    click.echo(
+        f"{name}: {points} points are too few for any change: it takes {settings.fewest_points} or more", err=True
+    )

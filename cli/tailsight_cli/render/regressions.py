@@ -10,7 +10,7 @@ from rich.text import Text
 from tailsight_analysis.changes.history import FASTER, SLOWER, HistoryChange
 from tailsight_analysis.changes.mix import INPUT_LENGTH, MixShift
 from tailsight_analysis.changes.units import Line
-from tailsight_analysis.regressions import LEAST_UNITS, Regressions
+from tailsight_analysis.regressions import LEAST_UNITS, NEWEST_UNJUDGED, Regressions
 from tailsight_cli.render.changes import p_text, ratio_text
 from tailsight_cli.render.fitting import FittingRow, FittingTable
 from tailsight_cli.render.sparkline import sparkline
@@ -41,6 +41,8 @@ def render_regressions(result: Regressions) -> RenderableType:
 def verdict(result: Regressions) -> str:
     """Say in one sentence what is slower since when, the largest of the latest first."""
     looked = f"{len(result.units):,} {_UNITS[result.by]}, {len(result.lines):,} series"
+    if result.short_lines == len(result.lines):
+        return f"Nothing can be said yet, in {looked}: each has fewer than {LEAST_UNITS} points."
     if not result.changes:
         return f"Nothing changed, in {looked}."
     slower = result.slower
@@ -95,6 +97,10 @@ def _notes(result: Regressions, charts: int) -> list[str]:
             if (since, shift.kind, shift.value) not in said:
                 said.add((since, shift.kind, shift.value))
                 notes.append(f"Workload at {since}: {_shift(shift)}. What changed there may be no slowdown.")
+    newest = _UNITS[result.by]
+    notes.append(
+        f"The newest {NEWEST_UNJUDGED} {newest} cannot be judged yet: what began with them may be outliers, so far."
+    )
     if result.short_lines:
         notes.append(
             f"{result.short_lines} of {len(result.lines)} series have fewer than {LEAST_UNITS} points: no change shows."

@@ -1,4 +1,4 @@
-"""Regressions: what became slower since which version, run or moment; two of them side by side; and open alerts."""
+"""Regressions: what became slower since which version, run or moment; two side by side; gate reports; open alerts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from tailsight_analysis import NoSpansError, NotEnoughDataError, Regressions
-from tailsight_dashboard import charts, charts_regressions, comparing, links, source, states, tables_regressions
+from tailsight_dashboard import charts, charts_regressions, comparing, gates, links, source, states, tables_regressions
 from tailsight_dashboard import wording_regressions as wording
 from tailsight_dashboard.filters import Scope, choice
 from tailsight_dashboard.format import clock, plain
@@ -28,6 +28,7 @@ def show() -> None:
         series(scope, result)
         changes(scope, result)
     comparing.show(scope, over, result.units if result else (), result.slower if result else ())
+    gates.show()
     alerts()
 
 
