@@ -16,7 +16,15 @@ def engine(tmp_path_factory) -> Iterator[Store]:
 @pytest.fixture
 def store(engine: Store) -> Store:
     """A real store whose tables are empty."""
-    for table in ("spans", "rejected_spans", "stage_latency_1m", "hardware_samples", "sender_batches", "alerts"):
+    for table in (
+        "spans",
+        "rejected_spans",
+        "stage_latency_1m",
+        "hardware_samples",
+        "sender_batches",
+        "alerts",
+        "gate_reports",
+    ):
         engine.run(f"TRUNCATE TABLE {table}")
     return engine
 

@@ -97,25 +97,38 @@ def asking_options(filters: Mapping[str, str]) -> Callable[[Decorated], Decorate
     return add
 
 
-def chosen_window(since: str | None, until: str | None, *, all_time: bool, now_ns: int) -> Window | None:
-    """Return the window that the options name; None where they leave it to the data or to the default."""
+def chosen_window(
+    since: str | None,
+    until: str | None,
+    *,
+    all_time: bool,
+    now_ns: int,
+    names: tuple[str, str] = ("--since ", "--until "),
+) -> Window | None:
+    """Return the window that the options name; None where they leave it to the data or to the default.
+
+    `names` is what stands before the times where they were written.
+    """
     if all_time and (since or until):
         raise click.UsageError("--all-time leaves no choice of --since or --until: use either")
     if since is None and until is None:
         return None
-    until_ns = now_ns if until is None else parse_time(until, now_ns, "--until")
-    since_ns = until_ns - DEFAULT_WINDOW_NS if since is None else parse_time(since, now_ns, "--since")
+    until_ns = now_ns if until is None else parse_time(until, now_ns, names[1])
+    since_ns = until_ns - DEFAULT_WINDOW_NS if since is None else parse_time(since, now_ns, names[0])
     if since_ns >= until_ns:
-        raise click.UsageError(f"the window is empty: --since {since} is not before --until {until or 'now'}")
+        raise click.UsageError(f"the window is empty: {names[0]}{since} is not before {names[1]}{until or 'now'}")
     return Window(since_ns, until_ns)
 
 
 def parse_time(text: str, now_ns: int, option: str) -> int:
-    """Read a point in time, in nanoseconds since 1970: `15m` ago, `now`, or ISO 8601, in UTC where it names no zone."""
+    """Read a point in time, in nanoseconds since 1970: `15m` ago, `now`, or ISO 8601, in UTC where it names no zone.
+
+    `option` is what stands before it, like `--since `.
+    """
     text = text.strip()
     if text == "now":
         return now_ns
-    too_old = click.UsageError(f"{option} {text!r} is before 1970: no span is that old")
+    too_old = click.UsageError(f"{option}{text!r} is before 1970: no span is that old")
     if (ago_s := parse_length_s(text)) is not None:
         if ago_s * 1_000_000_000 > now_ns:
             raise too_old
@@ -124,7 +137,7 @@ def parse_time(text: str, now_ns: int, option: str) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise click.UsageError(
-            f"{option} {text!r} is no time: use 15m, 2h or 7d (ago), or ISO 8601 like 2026-11-22T07:30:00Z"
+            f"{option}{text!r} is no time: use 15m, 2h or 7d (ago), or ISO 8601 like 2026-11-22T07:30:00Z"
         ) from None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     since_epoch = moment - datetime(1970, 1, 1, tzinfo=UTC)

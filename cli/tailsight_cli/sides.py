@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import click
 
-from tailsight_analysis import Filters
+from tailsight_analysis import Filters, Window
+from tailsight_cli.options import chosen_window
 
 KEYS = tuple(field.name for field in fields(Filters))
 WINDOW = ("since", "until")
@@ -20,6 +22,10 @@ class Asked:
     filters: dict[str, tuple[str, ...]]
     since: str | None
     until: str | None
+
+    def window(self, now_ns: int) -> Window | None:
+        """Return its own window, None where it names none. Raises UsageError where that is none."""
+        return chosen_window(self.since, self.until, all_time=False, now_ns=now_ns, names=("since=", "until="))
 
 
 def read_side(option: str, texts: Sequence[str]) -> Asked:
@@ -44,7 +50,12 @@ def read_side(option: str, texts: Sequence[str]) -> Asked:
     windows = {name: [value for key, value in pairs if key == name] for name in WINDOW}
     if twice := [name for name, values in windows.items() if len(values) > 1]:
         raise click.BadParameter(f"{twice[0]} is given twice for {option}: a side has one window")
-    return Asked(
+    asked = Asked(
         {key: tuple(value for other, value in pairs if other == key) for key in KEYS},
         *(windows[name][0] if windows[name] else None for name in WINDOW),
     )
+    try:
+        asked.window(time.time_ns())
+    except click.UsageError as error:
+        raise click.BadParameter(error.message) from None
+    return asked

@@ -27,6 +27,7 @@ COLUMNS = {
     "hardware_samples": "received_at",
     "sender_batches": "received_at",
     "alerts": "at",
+    "gate_reports": "kept_at",
 }
 FOREVER = 0
 MAX_DAYS = 36_500

@@ -8,11 +8,9 @@ load what they can in a few seconds; the rest waits on the disk for the next sta
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import signal
-import socket
 import ssl
 import sys
 import tempfile
@@ -37,8 +35,10 @@ from tailsight_collector.keep import power_cut
 from tailsight_collector.keep.line import METRICS_TABLES, TRACES_TABLES, Line
 from tailsight_collector.keep.loader import Insert
 from tailsight_collector.keep.routes import Routes
+from tailsight_collector.listening import listen, url_of
 from tailsight_collector.query.sql_port import SqlPort
 from tailsight_collector.query.sql_watch import SqlWatch
+from tailsight_collector.receive.gate_reports import GateReports
 from tailsight_collector.receive.http_guard import HttpGuard
 from tailsight_collector.receive.intake import Counts, Intake
 from tailsight_collector.receive.limits import connections_for, raise_open_files_limit
@@ -58,7 +58,6 @@ log = logging.getLogger(__name__)
 
 DRAIN_TIMEOUT_S = 20.0
 KEEP_ALIVE_S = 75
-BACKLOG = 2048
 FAILURE_CHECK_S = 1.0
 FAILED_FOR_S = 30.0
 DECODERS = 2
@@ -103,6 +102,7 @@ class Collector:
         )
         self._sql_port: SqlPort | None = None
         self._alerts: RunningAlerts | None = None
+        self._gate_reports: GateReports | None = None
         self._is_recovered = False  # the embedded store: since the start nothing in it is in doubt
         self._addresses: Addresses | None = None
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="tailsight-decode")
@@ -155,6 +155,7 @@ class Collector:
                 any_name=self._settings.takes_any_name,
                 anybody_inserts=self._settings.sql_ingest,
             )
+        self._gate_reports = GateReports(self._store.another())
         self._start_alerts(self._store)
 
     def _start_alerts(self, store: Store) -> None:
@@ -185,7 +186,8 @@ class Collector:
         self._decoders.shutdown(wait=True, cancel_futures=True)
         self._traces.stop_taking()
         self._metrics.stop_taking()
-        queries_ended = self._alerts.close() if self._alerts else True
+        queries_ended = self._gate_reports.close() if self._gate_reports else True
+        queries_ended = (self._alerts.close() if self._alerts else True) and queries_ended
         queries_ended = (self._sql_port.close() if self._sql_port else True) and queries_ended
         deadline_s = time.monotonic() + DRAIN_TIMEOUT_S
         for line, store in ((self._traces, self._store), (self._metrics, self._metrics_store)):
@@ -203,7 +205,7 @@ class Collector:
         Raises SettingsError where an address cannot be bound, CollectorFailedError where it ends by itself.
         """
         settings = self._settings
-        sockets = [_listen(settings.host, settings.http_port, "--http-port")]
+        sockets = [listen(settings.host, settings.http_port, "--http-port")]
         guard = self._sources.guard
         metrics = Metrics(self._sources)
         otlp_http = OtlpHttp(
@@ -212,11 +214,12 @@ class Collector:
             metrics=metrics.page,
             access=self._access,
             only_name=settings.only_name,
+            gate_reports=self._gate_reports,
         )
         self._sources.in_flight["http"] = otlp_http.in_flight
         servers = [http_server(otlp_http.app(), self._tls, guard)]
         if self._sql_port:
-            sockets.append(_listen(settings.host, settings.sql_port, "--sql-port"))
+            sockets.append(listen(settings.host, settings.sql_port, "--sql-port"))
             self._sources.sql = SqlWatch(self._sql_port.app())
             servers.append(http_server(self._sources.sql, self._tls, guard))
         otlp_grpc, grpc_target = await self._serve_grpc()
@@ -224,7 +227,7 @@ class Collector:
         tasks = [
             asyncio.create_task(server.serve(sockets=[bound])) for server, bound in zip(servers, sockets, strict=True)
         ]
-        urls = [_url(bound, self._tls) for bound in sockets]
+        urls = [url_of(bound, self._tls) for bound in sockets]
         # the sockets listen already: a client that connects now is served as soon as the loop turns
         self._addresses = Addresses(urls[0], grpc_target, urls[1] if len(urls) > 1 else "")
         on_ready(self._addresses)
@@ -261,7 +264,7 @@ class Collector:
         try:
             port = await otlp_grpc.start(settings.host, settings.grpc_port, credentials)
         except OSError as error:
-            _listen(settings.host, settings.grpc_port, "--grpc-port").close()  # this says why it cannot be bound
+            listen(settings.host, settings.grpc_port, "--grpc-port").close()  # this says why it cannot be bound
             raise SettingsError(f"--grpc-port {settings.grpc_port} on {settings.host}: {error}") from None
         return otlp_grpc, f"[{settings.host}]:{port}" if ":" in settings.host else f"{settings.host}:{port}"
 
@@ -370,28 +373,3 @@ def http_server(app: ASGIApp, tls: ssl.SSLContext | None, guard: HttpGuard) -> u
             server_header=False,
         )
     )
-
-
-def _listen(host: str, port: int, option: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind((host, port))
-        bound.listen(BACKLOG)
-    except OSError as error:
-        bound.close()
-        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-            raise SettingsError(f"--host {host} is no address of this machine: {error.strerror}") from None
-        raise SettingsError(
-            f"{option} {port} on {host} cannot be used: {error.strerror}; is a collector running there already? "
-            f"Give another {option}, or 0 for any"
-        ) from None
-    bound.setblocking(False)
-    return bound
-
-
-def _url(bound: socket.socket, tls: ssl.SSLContext | None) -> str:
-    host, port = bound.getsockname()[:2]
-    scheme = "https" if tls else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

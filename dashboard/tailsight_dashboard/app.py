@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 from streamlit.navigation.page import Page as StreamlitPage
 
 from tailsight_analysis import AnalysisError, NoSpansError, NotEnoughDataError, StorageError
-from tailsight_dashboard import states
+from tailsight_dashboard import gates, states
 from tailsight_dashboard.filters import Scope, show_bar
 
 VIEWS = Path(__file__).with_name("views")
@@ -52,6 +52,8 @@ def draw(page: StreamlitPage, view: str, bar: DeltaGenerator) -> None:
         page.run()
     except NoSpansError:
         states.no_spans(scope)
+        if view == gates.VIEW and gates.are_kept():
+            gates.show()  # gates compare files: their reports need no span here
     except NotEnoughDataError as error:
         states.not_enough(error, view)
     except AnalysisError as error:

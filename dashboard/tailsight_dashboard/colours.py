@@ -22,6 +22,7 @@ STAGES = {
 OTHERS = ("#5c7cfa", "#c2792b", "#2a9d8f", "#c65b9b", "#7a8b1f", "#6b5bb5", "#4c93b8", "#b5523b")
 NEUTRAL = "#808080"  # lines and outlines, readable on light and on dark
 TYPICAL = "#8fa3ad"
+VERDICTS = {"regression": "#d43d51", "inconclusive": "#c2792b", "pass": "#2a9d8f", "improvement": "#4c93b8"}
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "hexagon2")
 
 

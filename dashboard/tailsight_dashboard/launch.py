@@ -20,6 +20,7 @@ STREAMLIT_OPTIONS = {
     "client.showErrorDetails": "type",  # the whole of it goes to the console
     "client.showErrorLinks": "false",
     "runner.magicEnabled": "false",
+    "logger.level": "warning",  # less is news to nobody: `tailsight up` says itself where it is
     "theme.light.primaryColor": "#0b6bb0",
     "theme.dark.primaryColor": "#4aa8e8",
     "theme.metricValueFontSize": "1.75rem",

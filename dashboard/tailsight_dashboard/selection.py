@@ -41,7 +41,7 @@ VIEW_KEYS = {  # the choices that each view has
     "trace": ("id", "spans", "quantile"),
     "jitter": ("deadline",),
     "hardware": ("variants",),
-    "regressions": ("over", "metric", "scale", "baseline", "candidate"),
+    "regressions": ("over", "metric", "scale", "baseline", "candidate", "report"),
 }
 VIEW_CHOICES = tuple(dict.fromkeys(name for names in VIEW_KEYS.values() for name in names))
 # of a custom time; without a zone, as the widgets have it
@@ -67,6 +67,7 @@ class Selection:
     metric: str = METRICS[0]
     baseline: str = ""
     candidate: str = ""
+    report: str = ""
 
     @property
     def as_filters(self) -> Filters:
@@ -123,6 +124,7 @@ def from_address(parameters: Mapping[str, Sequence[str]]) -> tuple[Selection, tu
         metric=one_of("metric", METRICS, DEFAULT.metric),
         baseline=_last(parameters, "baseline") or "",
         candidate=_last(parameters, "candidate") or "",
+        report=_last(parameters, "report") or "",
     )
     if selection.time != CUSTOM:
         return selection, tuple(notes)

@@ -56,6 +56,8 @@ from tailsight_analysis import (
     whole_time,
 )
 from tailsight_analysis.alerting.open import OpenAlert, open_alerts
+from tailsight_analysis.gate_reports import ListedReport, gate_report, gate_reports
+from tailsight_analysis.gating.kept import KeptReport
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -219,6 +221,16 @@ def _open_alerts(name: str) -> Answer[tuple[OpenAlert, ...]]:
 
 
 @_kept
+def _gate_reports(name: str, limit: int) -> Answer[tuple[ListedReport, ...]]:
+    return _ask(name, gate_reports, limit)
+
+
+@_kept
+def _gate_report(name: str, report_id: str) -> Answer[KeptReport]:
+    return _ask(name, gate_report, report_id)
+
+
+@_kept
 def _choices(name: str, window: Window) -> Answer[dict[str, list[str]]]:
     return _ask(name, choices, window)
 
@@ -296,6 +308,16 @@ def ask_compare(baseline: Side, candidate: Side) -> Answer[Comparison]:
 def ask_open_alerts() -> Answer[tuple[OpenAlert, ...]]:
     """Alerts that are not resolved."""
     return _open_alerts(dsn())
+
+
+def ask_gate_reports(limit: int) -> Answer[tuple[ListedReport, ...]]:
+    """List reports of gates that were kept, the latest first."""
+    return _gate_reports(dsn(), limit)
+
+
+def ask_gate_report(report_id: str) -> Answer[KeptReport]:
+    """Return one of them, by its id or its first digits. Raises QuestionError where there is none, or several."""
+    return _gate_report(dsn(), report_id)
 
 
 def prices() -> dict[str, float]:

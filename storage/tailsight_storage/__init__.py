@@ -11,6 +11,7 @@ from tailsight_storage.embedded import EmbeddedReader
 from tailsight_storage.errors import (
     DataRefusedError,
     InvalidDsnError,
+    InvalidReportError,
     MigrationError,
     QueryFailedError,
     StorageError,
@@ -18,6 +19,7 @@ from tailsight_storage.errors import (
     StoreUnavailableError,
 )
 from tailsight_storage.queries import NamedQuery, load_query
+from tailsight_storage.scratch import open_scratch
 from tailsight_storage.store import Store, insert_settings, open_store
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "DataRefusedError",
     "EmbeddedReader",
     "InvalidDsnError",
+    "InvalidReportError",
     "MigrationError",
     "NamedQuery",
     "QueryFailedError",
@@ -42,6 +45,7 @@ __all__ = [
     "decode_attributes",
     "insert_settings",
     "load_query",
+    "open_scratch",
     "open_store",
     "parse_dsn",
     "scan",

@@ -5,6 +5,8 @@ StorageError
 ├── StoreUnavailableError   nobody answers, or the answer is not a store's
 ├── StoreInUseError         another process owns the embedded engine's folder
 ├── MigrationError          the tables cannot be brought to this version
+├── InvalidSourcesError     a file of rules for sources cannot be read
+├── InvalidReportError      what claims to be a gate's report is none
 ├── QueryFailedError        the database refused a statement
 └── DataRefusedError        the database refused the bytes themselves: trying again will not help
 """
@@ -30,6 +32,18 @@ class StoreInUseError(StorageError):
 
 class MigrationError(StorageError):
     """The tables cannot be brought to the version that this program needs."""
+
+
+class InvalidSourcesError(StorageError):
+    """A file of rules for sources is wrong; `is_missing` where it cannot be read at all."""
+
+    def __init__(self, message: str, *, is_missing: bool = False) -> None:
+        super().__init__(message)
+        self.is_missing = is_missing
+
+
+class InvalidReportError(StorageError):
+    """What claims to be a gate's report cannot be kept: it is none, too large, or of a kind that is not known here."""
 
 
 class QueryFailedError(StorageError):

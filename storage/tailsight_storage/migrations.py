@@ -41,9 +41,14 @@ class Migration:
 
     @property
     def statements(self) -> Iterator[str]:
-        """The file's statements without comment lines: servers take one statement at a time."""
-        parts = re.split(r";\s*(?:\n|$)", without_comments(self.text))
-        return (statement.strip() for statement in parts if statement.strip())
+        """The file's statements."""
+        return statements_in(self.text)
+
+
+def statements_in(text: str) -> Iterator[str]:
+    """Give a file's statements without comment lines: servers take one statement at a time."""
+    parts = re.split(r";\s*(?:\n|$)", without_comments(text))
+    return (statement.strip() for statement in parts if statement.strip())
 
 
 def load_migrations() -> list[Migration]:

@@ -11,7 +11,7 @@ import json
 import re
 import time
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -171,6 +171,12 @@ class Store:
         settings = insert_settings(self.dsn, schema, token)
         with self._translated(inserting=True):
             self._client.raw_insert(table, insert_block=bytes(segment), settings=settings, fmt="Protobuf")
+
+    def insert_rows(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
+        """Store rows of a table, by the names of its columns; returns when they are stored."""
+        lines = "\n".join(json.dumps(row) for row in rows).encode()
+        with self._translated():
+            self._client.raw_insert(table, insert_block=lines, fmt="JSONEachRow")
 
     # --- asking -------------------------------------------------------------------------------------------------
 

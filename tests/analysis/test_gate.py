@@ -4,13 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from analysis.gated_runs import COMPUTE, POST, QUEUE, in_turn, row
 from benchmarks.gate_worlds import World, sides
 from scipy.stats import t as student
 
 from tailsight_analysis import NotEnoughDataError, QuestionError
 from tailsight_analysis.gating.calibration import calibrate
 from tailsight_analysis.gating.estimates import RunEstimate, estimate
-from tailsight_analysis.gating.fitting import fit
+from tailsight_analysis.gating.fitting import fit, may_repeat, repeats
 from tailsight_analysis.gating.judge import judge
 from tailsight_analysis.gating.result import Calibration
 from tailsight_analysis.gating.samples import REQUESTS, RunSample, Series, run_of_values
@@ -18,38 +19,8 @@ from tailsight_analysis.gating.settings import METRICS, GateSettings
 from tailsight_analysis.gating.together import chance_of
 from tailsight_analysis.statistics.intervals import Cells
 
-COMPUTE, QUEUE, POST = Series("compute", "L4"), Series("queue", "L4"), Series("postprocess", "cpu")
 DEFAULT = GateSettings()
 REQUEST_KEYS = tuple((REQUESTS, metric) for metric in METRICS)
-
-
-def a_run(random, number, *, slower=None, mood=0.01, count=400, spread=0.3) -> RunSample:
-    """A run of three stages, one after the other; `slower` has factors by series."""
-    factor = np.exp(random.normal(0, mood))
-    stages = {
-        series: median * factor * (slower or {}).get(series, 1.0) * np.exp(spread * random.standard_normal(count))
-        for series, median in ((COMPUTE, 10.0), (QUEUE, 3.0), (POST, 2.0))
-    }
-    return run_of_values(f"run {number}", number * 10**9, {REQUESTS: sum(stages.values()), **stages})
-
-
-def in_turn(random, runs, *, slower=None, **how) -> tuple[list[RunSample], list[RunSample]]:
-    """So many runs a side: A B B A …"""
-    every = [
-        (slot % 4 in (1, 2), a_run(random, slot, slower=slower if slot % 4 in (1, 2) else None, **how))
-        for slot in range(2 * runs)
-    ]
-    return [run for changed, run in every if not changed], [run for changed, run in every if changed]
-
-
-def row(judgement, series, metric):
-    found = [
-        each
-        for each in judgement.comparisons
-        if (each.stage, each.hardware, each.metric) == (series.stage, series.hardware, metric)
-    ]
-    assert len(found) == 1
-    return found[0]
 
 
 # --- what one run says ------------------------------------------------------------------------------------------------
@@ -132,8 +103,19 @@ def test_runs_in_blocks_are_not_taken_in_turn_and_neighbours_that_are_alike_coun
         estimates_of((slot, steady[slot]) for slot in range(20, 40)),
     )
     assert not wandering.in_turn
-    assert wandering.repeats > 2
-    assert other.repeats == 1.0
+    assert more_varied(wandering) > 2
+    assert more_varied(other) == 1.0
+    assert may_repeat(wandering) == may_repeat(other) == 1.0
+
+
+def more_varied(fitted) -> float:
+    return repeats(fitted.residuals, fitted.between, np.diag(fitted.within), fitted.neighbours)
+
+
+def test_of_few_runs_in_blocks_nobody_knows_how_alike_neighbours_are():
+    slots = estimates_of((slot, 0.01 * (slot % 3)) for slot in range(8))
+    assert may_repeat(fit(slots[:4], slots[4:])) > 1
+    assert may_repeat(fit(slots[0::2], slots[1::2])) == 1.0  # in turn: a course over time is taken off
 
 
 # --- many comparisons -------------------------------------------------------------------------------------------------

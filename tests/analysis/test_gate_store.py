@@ -18,14 +18,21 @@ BASE_NS = 1_780_000_000 * 10**9
 _tokens = itertools.count()
 
 
-def insert_run(store, run, first_ns, random, *, count=200, on_t4=0.0, factor=1.0):
-    """Requests with one compute span each, that takes twice as long on a T4; returns durations of compute by type."""
+def insert_run(store, run, first_ns, random, *, count=200, on_t4=0.0, factor=1.0, longer=None, key="tokens"):
+    """Requests with one compute span each, that takes twice as long on a T4; returns durations of compute by type.
+
+    With `longer`, that factor longer inputs than 300 tokens take as much longer, and compute says how long they were.
+    """
     taken = {"L4": [], "T4": []}
     by_type = {"L4": [], "T4": []}
     roots = []
     for number in range(count):
         kind = "T4" if random.random() < on_t4 else "L4"
         compute = int(10 * MS * factor * (2 if kind == "T4" else 1) * np.exp(0.2 * random.standard_normal()))
+        attributes = {"tailsight.stage": "compute"}
+        if longer is not None:
+            attributes[key] = max(1, round(300 * longer * np.exp(0.5 * random.standard_normal())))
+            compute = compute * attributes[key] // 300
         start = first_ns + number * 20 * MS
         trace, root, child = random.bytes(16), random.bytes(8), random.bytes(8)
         times = {"trace_id": trace}
@@ -44,7 +51,7 @@ def insert_run(store, run, first_ns, random, *, count=200, on_t4=0.0, factor=1.0
                 "span_id": child,
                 "parent_span_id": root,
                 "name": "forward",
-                "attributes": {"tailsight.stage": "compute"},
+                "attributes": attributes,
                 "start_time_unix_nano": start + MS,
                 "end_time_unix_nano": start + MS + compute,
             }
@@ -153,3 +160,50 @@ def test_requests_without_stages_are_compared(store):
     insert_run(store, "only", BASE_NS, random)
     found = fetch_runs(store, Side(whole_time(store), Filters(service=("api",))))
     assert set(found[0].series) == {REQUESTS}
+
+
+def test_longer_inputs_in_a_store_are_said_and_are_no_regression(store):
+    """Only a stage says how long they are: what a trace says anywhere, holds for its request and all of its stages."""
+    random = np.random.default_rng(5)
+    for at in range(6):
+        changed = at % 4 in (1, 2)
+        insert_run(
+            store, f"{'c' if changed else 'b'}{at}", BASE_NS + at * 10**11, random,
+            longer=1.5 if changed else 1.0, count=600,
+        )  # fmt: skip
+    sides = [runs_of(store, "b0", "b3", "b4")], [runs_of(store, "c1", "c2", "c5")]
+    runs = fetch_runs(store, *sides[0])
+    assert {run.lengths.key for run in runs} == {"tokens"}
+    for run in runs:
+        for series in (REQUESTS, Series("compute", "L4")):
+            ((kind, cells),) = run.series[series].items()
+            steps = run.lengths.steps[series][kind]
+            assert len(steps) == len(cells.value) == 600
+            took_per_token = cells.value / 2 ** (steps / 8)
+            assert np.std(np.log(took_per_token)) < 0.3 < np.std(np.log(cells.value))
+    found = gate(store, *sides)
+    assert found.verdict != "regression"
+    assert found.differences[0].startswith("request: inputs are longer (tokens, mean ")
+    mean = next(row for row in found.comparisons if row.metric == "mean" and row.stage == "compute")
+    assert mean.ratio == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("said", "key"), [(0.5, "input_tokens"), (0.1, "")], ids=["half of the traces", "a tenth: too few"]
+)
+def test_the_key_of_lengths_is_one_that_enough_traces_carry(store, said, key):
+    random = np.random.default_rng(6)
+    insert_run(store, "only", BASE_NS, random, count=round(400 * said), longer=1.0, key="input_tokens")
+    insert_run(store, "only", BASE_NS + 1, random, count=round(400 * (1 - said)))
+    (run,) = fetch_runs(store, runs_of(store, "only"))
+    assert (run.lengths.key if run.lengths else "") == key
+
+
+def test_runs_that_lie_far_apart_are_all_fetched(store):
+    random = np.random.default_rng(7)
+    starts = {f"r{number}": BASE_NS + number * 5 * 3_600 * 10**9 for number in range(3)}
+    taken = {run: insert_run(store, run, start, random, count=50)["L4"] for run, start in starts.items()}
+    found = fetch_runs(store, runs_of(store, *starts))
+    assert [(run.label, run.start_ns) for run in found] == list(starts.items())
+    for run in found:
+        assert sorted(run.series[Series("compute", "L4")]["forward"].value) == pytest.approx(sorted(taken[run.label]))

@@ -37,7 +37,7 @@ _TRUTH_REQUESTS = 400_000
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """One gate's case. `change` is the share by which `compute` takes longer in the candidate.
+    """One gate's case. `change` is the share by which `stage` takes longer in the candidate.
 
     `where`: every request (`body`), or only the slowest tenth (`tail`). `mood` is the standard deviation, between runs,
     of the factor on everything, half of which wanders from run to run; each series has a third of it of its own.
@@ -52,12 +52,13 @@ class World:
     interleaved: bool
     seed: int
     mood: float = 0.03
+    stage: str = "compute"
 
     @property
     def name(self) -> str:
         """Which case."""
         order = "in turn" if self.interleaved else "in blocks"
-        change = f"{self.change:.0%} {self.where}" if self.change else "A/A"
+        change = f"{self.change:.0%} {self.where} of {self.stage}" if self.change else "A/A"
         return f"{self.distribution}, {self.noise}, {self.runs} x {self.requests} {order}, {change}, seed {self.seed}"
 
 
@@ -101,10 +102,10 @@ def draw_run(world: World, random: np.random.Generator, mood: float, changed: bo
         latent = np.sqrt(0.4) * shared + np.sqrt(0.6) * _latent(world, random, count)
         own = random.normal(0, world.mood / 3)
         shape = _shape(world.distribution, latent, random)
+        if stage == world.stage and changed and world.change:
+            slow = shape >= _threshold(world.distribution) if world.where == "tail" else np.ones(count, dtype=bool)
+            shape = shape * np.where(slow, 1 + world.change, 1.0)
         if stage == "compute":
-            if changed and world.change:
-                slow = shape >= _threshold(world.distribution) if world.where == "tail" else np.ones(count, dtype=bool)
-                shape = shape * np.where(slow, 1 + world.change, 1.0)
             shape = shape * np.where(on_second, _SLOWER_TYPE, 1.0) * burst
         taken[stage] = _MEDIAN_MS[stage] * shape * np.exp(mood + own + within)
     result = {REQUESTS: sum(taken.values(), np.zeros(count))}
@@ -152,19 +153,24 @@ def _threshold(distribution: Distribution) -> float:
 
 @functools.cache
 def _large(
-    distribution: Distribution, noise: Noise, change: float, where: Literal["body", "tail"]
+    distribution: Distribution, bursts: bool, change: float, where: Literal["body", "tail"], stage: str
 ) -> dict[Series, Floats]:
-    steady: Noise = "bursts" if noise == "bursts" else "independent"
-    world = World(distribution, steady, 1, _TRUTH_REQUESTS, change, where, True, 3, mood=0.0)
+    steady: Noise = "bursts" if bursts else "independent"
+    world = World(distribution, steady, 1, _TRUTH_REQUESTS, change, where, True, 3, mood=0.0, stage=stage)
     return draw_run(world, np.random.default_rng(3), 0.0, changed=True)
 
 
-@functools.cache
-def true_ratios(
-    distribution: Distribution, noise: Noise, change: float, where: Literal["body", "tail"]
-) -> dict[tuple[Series, str], float]:
+def true_ratios(world: World) -> dict[tuple[Series, str], float]:
     """Ratio of candidate to baseline of each metric of each series, had there been very many requests."""
-    before, after = _large(distribution, noise, 0.0, "body"), _large(distribution, noise, change, where)
+    return _true_ratios(world.distribution, world.noise == "bursts", world.change, world.where, world.stage)
+
+
+@functools.cache
+def _true_ratios(
+    distribution: Distribution, bursts: bool, change: float, where: Literal["body", "tail"], stage: str
+) -> dict[tuple[Series, str], float]:
+    before = _large(distribution, bursts, 0.0, "body", "compute")
+    after = _large(distribution, bursts, change, where, stage)
     return {
         (series, metric): measured(after[series])[metric] / measured(before[series])[metric]
         for series in before
@@ -190,7 +196,7 @@ CHANGES: tuple[tuple[float, Literal["body", "tail"]], ...] = (
 RUNS = (1, 2, 3, 5, 10, 20, 30)
 
 
-def worlds(gates: int, first_seed: int = 0) -> Iterator[World]:
+def worlds(gates: int, first_seed: int = 0, mood: float = 0.03, stage: str = "compute") -> Iterator[World]:
     """So many worlds, evenly over all kinds: three of eight are A/A."""
     for number in range(gates):
         random = np.random.default_rng((number, first_seed, 7))
@@ -206,6 +212,8 @@ def worlds(gates: int, first_seed: int = 0) -> Iterator[World]:
             where,
             bool(random.random() < 0.6),
             first_seed * 1_000_000 + number,
+            mood,
+            stage,
         )
 
 

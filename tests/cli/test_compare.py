@@ -150,9 +150,10 @@ def test_windows_of_their_own_tell_sides_apart(tailsight, data):
         (("run=", "run=a"), "run= has no value"),
         (("run=a", "run=a"), "are the same requests: name two runs, versions or windows"),
         (("run=a", "since=1h,since=2h"), "since is given twice for --candidate"),
-        (("run=a", "since=yesterdayish"), "'yesterdayish' is no time"),
+        (("run=a", "since=yesterdayish"), "Invalid value for '--candidate': since='yesterdayish' is no time"),
+        (("since=1h,until=2h", "run=a"), "'--baseline': the window is empty: since=1h is not before until=2h"),
     ],
-    ids=["key", "no key", "no value", "same", "twice", "time"],
+    ids=["key", "no key", "no value", "same", "twice", "time", "empty window"],
 )
 def test_wrong_use_is_said_in_one_line(tailsight, data, sides, message):
     code, out, err = tailsight("--store", data, "--baseline", sides[0], "--candidate", sides[1])

@@ -1,6 +1,7 @@
 """`tailsight gate` on run files: verdicts, exit codes, what it refuses, and what it leaves behind."""
 
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -133,16 +134,108 @@ def test_a_broken_limit_is_a_regression_and_markdown_on_stdout_is_all_of_it(tail
     assert out.endswith("</details>\n")
 
 
-def test_files_of_any_name_with_runs_of_one_name_are_kept_apart(tailsight, files):
-    copy = "[bold]\x1b[1m.otlp.zst"
-    shutil.copy(files / "base.otlp.zst", copy)
+def test_files_of_any_name_with_runs_of_one_name_are_kept_apart(tailsight, tmp_path):
+    name = "[bold]\x1b[1m.otlp.zst"
+    write_gated(tmp_path / "base.otlp.zst", side=1, slower={"preprocess": 1.01})
+    shutil.move(tmp_path / "base.otlp.zst", name)
     code, out, err = tailsight(
-        "--baseline", "base.otlp.zst", "--baseline", copy, "--candidate", "same.otlp.zst", "--json"
+        "--baseline", "base.otlp.zst", "--baseline", name, "--candidate", "same.otlp.zst", "--json"
     )
     assert code in (0, 3)
     assert len(json.loads(out)["baseline"]["runs"]) == 8
     assert {run["requests"] for run in json.loads(out)["baseline"]["runs"]} == {300}
     assert "Reading [bold]�[1m.otlp.zst …" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("base.otlp.zst", "copy.otlp.zst"), "run base#1: the same durations are in baseline and candidate"),
+        (
+            ("--baseline", "base.otlp.zst", "--baseline", "copy.otlp.zst", "--candidate", "same.otlp.zst"),
+            "run base#1: the same durations are twice on one side",
+        ),
+        (("calibrate", "base.otlp.zst", "copy.otlp.zst"), "run base#1: the same durations are twice on one side"),
+    ],
+    ids=["both sides", "one side", "calibration"],
+)
+def test_a_copy_of_a_file_is_no_further_run(tailsight, files, arguments, message):
+    """Eight runs of which four are copies would look half as uncertain as they are."""
+    shutil.copy(files / "base.otlp.zst", "copy.otlp.zst")
+    code, out, err = tailsight(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err.splitlines()[-1]
+
+
+def test_a_report_never_takes_the_place_of_a_recording(tailsight, files):
+    before = (files / "base.otlp.zst").read_bytes()
+    for arguments, message in (
+        (("--markdown", "base.otlp.zst"), "base.otlp.zst is compared: a report in its place would destroy it"),
+        (("--junit", "./slow.otlp.zst"), "slow.otlp.zst is compared"),
+        (("--markdown", "gate", "--junit", "./gate"), "--markdown and --junit are both gate: name two files"),
+    ):
+        code, out, err = tailsight("base.otlp.zst", "slow.otlp.zst", *arguments)
+        assert (code, out) == (2, "")
+        assert message in err
+    assert (files / "base.otlp.zst").read_bytes() == before
+
+
+def test_what_names_of_stages_say_is_no_command_to_a_workflow(tailsight, tmp_path):
+    for side in range(2):
+        write_gated(
+            tmp_path / f"evil{side}.otlp.zst",
+            side=side,
+            requests=60,
+            hardware="::error::x",
+            slower={"compute": 1 + side},
+        )
+    code, out, _ = tailsight(str(tmp_path / "evil0.otlp.zst"), str(tmp_path / "evil1.otlp.zst"), "--github")
+    lines = out.splitlines()
+    word = lines[0].removeprefix("::stop-commands::")
+    assert len(word) == 32
+    end = lines.index(f"::{word}::")
+    assert "Regression: " in out
+    assert any("::error::x" in line for line in lines[1:end])
+    assert all(line.startswith("::error title=Latency regression") for line in lines[end + 1 :])
+    assert code == 1
+
+
+def test_what_takes_no_time_is_not_compared_and_that_is_said(tailsight):
+    """A stage of which most spans take 0 ms has no p50 to compare: a logarithm, a ratio."""
+    at_ns = time.time_ns() - 3_600_000_000_000
+    for name, least in (("never.otlp", 0), ("often.otlp", 2), ("rarely.otlp", 1)):
+        spans = [
+            otlp.span(
+                start_time_unix_nano=at_ns + number * 10_000_000,
+                end_time_unix_nano=at_ns + number * 10_000_000 + (1_000_000 + number if number % 3 < least else 0),
+            )
+            for number in range(200)
+        ]
+        message = otlp.request(spans).SerializeToString()
+        Path(name).write_bytes(encode_varint(len(message)) + message)
+    code, out, _ = tailsight("rarely.otlp", "often.otlp", "--json")
+    answer = json.loads(out)
+    assert "p50" not in {row["metric"] for row in answer["comparisons"]}
+    assert "Not compared: request p50 (0 ms on a side, of which no change is a share)" in answer["notes"]
+    code, _, err = tailsight("rarely.otlp", "never.otlp")
+    assert code == 3
+    assert "baseline and candidate have nothing in common that takes any time" in err
+
+
+def test_settings_that_ignore_everything_are_named_as_the_cause(tailsight):
+    Path("tailsight.toml").write_text('[gate]\nignore = ["request", "preprocess", "compute"]\n')
+    code, _, err = tailsight("base.otlp.zst", "same.otlp.zst")
+    assert code == 3
+    assert err.endswith("tailsight: the settings ignore all that baseline and candidate have in common\n")
+
+
+def test_a_name_that_is_no_utf8_is_in_json_and_markdown_that_are(tailsight, files):
+    name = os.fsdecode(b"\xff.otlp.zst")
+    shutil.copy(files / "slow.otlp.zst", name)
+    code, out, _ = tailsight("base.otlp.zst", name, "--json", "--markdown", "c.md")
+    assert code == 1
+    assert json.loads(out)["candidate"]["sources"] == ["�.otlp.zst"]
+    assert "<code>�.otlp.zst</code>" in Path("c.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -165,7 +258,14 @@ def test_files_of_any_name_with_runs_of_one_name_are_kept_apart(tailsight, files
         (["base.otlp.zst", "slow.otlp.zst", "--json", "--markdown", "-"], 2, "both want stdout"),
         (["base.otlp.zst", "slow.otlp.zst", "--junit", "no/where.xml"], 4, "no/where.xml cannot be written"),
         (["base.otlp.zst", "slow.otlp.zst", "--service", "rankr"], 3, "has no request with service=rankr"),
-        (["one.otlp.zst", "t4.otlp.zst"], 3, "(hardware: baseline NVIDIA L4, candidate NVIDIA T4)"),
+        (
+            ["one.otlp.zst", "t4.otlp.zst"],
+            3,
+            "they are rank, NVIDIA L4, and rank, NVIDIA T4 (hardware: baseline NVIDIA L4, candidate NVIDIA T4)",
+        ),
+        (["base.otlp.zst", ""], 2, "--candidate is empty: name a run file"),
+        (["base.otlp.zst", "slow.otlp.zst", "--junit", "-"], 2, "only --markdown can go to stdout"),
+        (["base.otlp.zst", "since=zz"], 2, "since='zz' is no time"),
         (["base.otlp.zst", "run=x", "--store", "chdb:///nowhere/at/all"], 4, "no store in this folder"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,

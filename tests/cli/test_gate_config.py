@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from tailsight_analysis.gating.result import Calibration
+from tailsight_analysis.gating.settings import GateSettings
 from tailsight_cli import main
 from tailsight_cli._errors import CommandError
 from tailsight_cli.gating.config import StoredCalibration, find_config, read_config
-from tailsight_cli.gating.writing import BEGIN, END, file_to_write, write_calibration
+from tailsight_cli.gating.writing import BEGIN, END, check_place, file_to_write, write_calibration
 
 FULL = """
 [{table}]
@@ -19,12 +20,15 @@ confidence = 0.99
 metrics = ["p50", "p99"]
 ignore = ["warmup"]
 on_inconclusive = "fail"
+tail_margin = 3
+pass_on = "all"
 "compute.p99" = "8%"
 "gpt.decode.p50" = 0.1
 "*.jitter" = "20 %"
 "request.p99" = ["3%", "25ms"]
 preprocess.mean = "1.5s"
 """
+FIGURES = "runs = 20\ngates = 10\nfalse_alarm_rate = 0.0\nfalse_alarm_interval = [0.0, 0.5]\n"
 CALIBRATION = Calibration(
     runs=20,
     gates=100,
@@ -46,6 +50,7 @@ def test_every_setting_is_read_from_either_file(tmp_path, name, table):
     assert settings.metrics == ("p50", "p99")
     assert settings.ignored_stages == ("warmup",)
     assert config.on_inconclusive == "fail"
+    assert (settings.tail_margin, settings.pass_on) == (3.0, "all")
     assert settings.tolerances == {
         ("compute", "p99"): 0.08,
         ("gpt.decode", "p50"): 0.1,
@@ -70,7 +75,23 @@ def test_every_setting_is_read_from_either_file(tmp_path, name, table):
         ('"compute.p99" = "-8%"', "is neither a share nor a time"),
         ('"compute.p99" = "0ms"', "a limit must be above 0"),
         ('"compute.p99" = true', "'compute.p99' = true is neither a share nor a time"),
-        ('"compute.p99" = nan', "has no unit"),
+        ('"compute.p99" = nan', "= nan: a share or a time is from 0 to a billion"),
+        (f'"compute.p99" = {"9" * 400}', "9…: a share or a time is from 0 to a billion"),
+        (f'"compute.p99" = "{"9" * 400}ms"', '9…": a share or a time is from 0 to a billion'),
+        (f"tolerance = {'9' * 5000}", "is no valid TOML: Exceeds the limit"),
+        (f"x = {'[' * 3000}", "is no valid TOML: maximum recursion depth exceeded"),
+        ("tolerance = -0.05", "tolerance = -0.05: a share or a time is from 0"),
+        ('"compute.p99" = []', "is an empty list"),
+        ("confidence = 1", "confidence = 1: nothing is that sure; 0.98 is usual"),
+        ('confidence = "100 %"', "nothing is that sure"),
+        ("tail_margin = 0.5", "tail_margin = 0.5 is no number from 1 to 100: 2 is twice the tolerance"),
+        ('tail_margin = "10%"', 'tail_margin = "10%" is no number'),
+        ('pass_on = "al"', "did you mean 'all'?"),
+        ("pass_on = true", 'pass_on = true; use "request" or "all"'),
+        (f"[gate.calibration]\n{FIGURES}between_runs = {{p99 = nan}}", "nan is no size of a difference"),
+        (f"[gate.calibration]\n{FIGURES}smallest_change = inf\nbetween_runs = {{}}", "inf is no size of a difference"),
+        (f"[gate.calibration]\n{FIGURES.replace('0.0', '7.0')}between_runs = {{}}", "7.0 is no share"),
+        (f"[gate.calibration]\n{FIGURES.replace('20', '0')}between_runs = {{}}", "0 runs in 10 gates"),
         ('"compute.p99" = ["5%", "6%"]', "'compute.p99' has two tolerances"),
         ("compute.p99.x = 1", "write the stage's name in quotes"),
         ('tolerance = "25ms"', "is a time: wanted is a share"),
@@ -123,6 +144,13 @@ def test_the_nearest_file_with_settings_counts_and_others_are_passed_by(tmp_path
             r"unknown table \[tool\.tailsight\.gates\]; did you mean 'gate'\?",
         ),
         ("tailsight.toml", "gate = 5\n", "gate = 5 is no table"),
+        (
+            "pyproject.toml",
+            '[tool.tailsigt.gate]\ntolerance = "1%"\n',
+            r"unknown table \[tool\.tailsigt\]; did you mean 'tailsight'\?",
+        ),
+        ("tailsight.toml", "[tool.tailsight.gate]\n", r"settings of the gate are in the table \[gate\] of this file"),
+        ("tailsight.toml", 'tolerance = "1%"\n', r"settings of the gate are in the table \[gate\] of this file"),
     ],
 )
 def test_a_table_of_a_wrong_name_is_found_out(tmp_path, name, text, message):
@@ -199,3 +227,27 @@ def test_a_link_to_the_settings_stays_a_link(tmp_path):
 def test_it_is_written_where_the_settings_are_or_into_a_new_file(tmp_path):
     assert file_to_write(None, tmp_path) == tmp_path / "tailsight.toml"
     assert file_to_write(Path("/x/pyproject.toml"), tmp_path) == Path("/x/pyproject.toml")
+
+
+def test_what_cannot_be_written_is_told_before_anything_is_measured(tmp_path):
+    path = tmp_path / "tailsight.toml"
+    check_place(path)
+    path.write_text('gate = { tolerance = "5%" }\n')
+    with pytest.raises(CommandError, match="there is no place for"):
+        check_place(path)
+    with pytest.raises(CommandError, match="cannot be written: there is no folder"):
+        check_place(tmp_path / "missing" / "tailsight.toml")
+    assert [each.name for each in tmp_path.iterdir()] == ["tailsight.toml"]
+
+
+def test_a_file_gets_its_first_calibration_and_one_in_place_of_a_broken_one(tmp_path):
+    path = tmp_path / "pyproject.toml"
+    path.write_text('[project]\nname = "x"\n')
+    assert read_config(path, to_calibrate=True).settings == GateSettings()
+    write_calibration(path, STORED)
+    path.write_text(path.read_text().replace("runs = 20", 'runs = "many"'))
+    with pytest.raises(CommandError, match="the calibration cannot be read"):
+        read_config(path)
+    assert read_config(path, to_calibrate=True).calibration is None
+    write_calibration(path, STORED)
+    assert read_config(path).calibration is not None

@@ -10,17 +10,19 @@ from xml.etree import ElementTree as ET
 import pytest
 from rich.console import Console
 
+from tailsight_analysis.gating.importance import by_importance
 from tailsight_analysis.gating.result import Calibration, Compared, Judgement, Needed
 from tailsight_analysis.gating.settings import GateSettings
 from tailsight_analysis.gating.strata import StratifiedRun
 from tailsight_cli.gating.config import GateConfig, StoredCalibration
-from tailsight_cli.gating.report import GateReport, by_importance, report
+from tailsight_cli.gating.report import GateReport, report
 from tailsight_cli.gating.sampling import Side
 from tailsight_cli.render.gate import render_gate
 from tailsight_cli.render.gate_github import annotation, gate_annotations
+from tailsight_cli.render.gate_json import strict_json
 from tailsight_cli.render.gate_junit import gate_junit
-from tailsight_cli.render.gate_markdown import gate_markdown, text
-from tailsight_cli.render.gate_words import calibration_line, change, headline
+from tailsight_cli.render.gate_markdown import MOST_CHARACTERS, gate_markdown, text
+from tailsight_cli.render.gate_words import calibration_line, change, headline, remarks
 
 HOSTILE = "</code><script>alert(1)</script>|`*_@team #1 https://x.y ::error::\x1b[31m\r\n\x00\ufffe]]>&amp;"
 CALIBRATION = Calibration(20, 100, 0.01, (0.001, 0.05), 0.041)
@@ -31,7 +33,7 @@ def row(stage: str = "compute", metric: str = "p99", **fields: object) -> Compar
     given = {
         "stage": stage, "hardware": "NVIDIA L4", "metric": metric, "baseline_ms": 10.2, "candidate_ms": 11.4,
         "ratio": 1.12, "ci_low": 1.08, "ci_high": 1.16, "p_value": 0.0004, "verdict": "regression", "needed": None,
-        "tolerance": 0.05,
+        "tolerance": 0.05, "margin": 0.05,
     }  # fmt: skip
     return Compared(**{**given, **fields})
 
@@ -73,7 +75,7 @@ def test_the_headline_says_what_where_by_how_much_and_how_sure():
         "All intervals hold together with 98 % confidence."
     )
     assert headline(made(OPEN, FINE, verdict="inconclusive")).startswith(
-        "Inconclusive: 1 of 2 metrics are not decided, first of all compute on NVIDIA L4 p50 went from "
+        "Inconclusive: 1 of 2 metrics that must pass are not decided, first of all compute on NVIDIA L4 p50 went from "
     )
     assert "nearest to it request mean" in headline(made(FINE, FASTER, verdict="pass"))
     assert "1 metric is faster." in headline(made(FINE, FASTER, verdict="pass"))
@@ -89,12 +91,29 @@ def test_changes_are_written_in_percent(ratio, expected):
 def test_what_passes_is_folded_and_shown_on_request():
     shown = printed(made(row(), OPEN, FINE))
     assert "p50" not in shown
-    assert "1 metric is not decided; 1 metric passes, nearest to its tolerance: request mean" in " ".join(shown.split())
+    assert "1 metric is not decided; 1 metric passes, nearest to its margin: request mean" in " ".join(shown.split())
     assert {"p99", "p50", "mean"} <= set(printed(made(row(), OPEN, FINE), everything=True).split())
     assert "12 more runs" in printed(made(OPEN, FINE, verdict="inconclusive"), width=120)
 
 
-@pytest.mark.parametrize("width", [80, 120])
+def test_of_a_thousand_slower_metrics_the_worst_are_shown_and_the_others_counted():
+    said = made(*(row(f"s{number:03}", ci_low=1.06 + number / 1000) for number in range(1000)), OPEN)
+    shown = printed(said)
+    assert [each.stage for each in said.shown()] == [f"s{number}" for number in range(999, 959, -1)]
+    assert "960 more metrics are slower; 1 metric is not decided. --all shows them." in " ".join(shown.split())
+    assert shown.count("regression ") < 50
+    assert printed(said, everything=True).count("regression ") >= 1000
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_figure_is_cut_off(width):
+    wide = row("compute-with-a-name", ci_low=1.0801, ci_high=11.0, verdict="inconclusive")
+    lines = printed(made(wide, OPEN, verdict="inconclusive"), width).splitlines()
+    (line,) = [line for line in lines if "p99" in line and "inconclusive" in line and "went" not in line]
+    assert "+8.0 to +1,000 %" in line
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
 def test_it_fits_the_terminal_whatever_names_there_are(width):
     said = made(row(HOSTILE, hardware="x" * 200), OPEN, side=replace(SIDE, sources=(HOSTILE,)))
     out = printed(said, width, everything=True)
@@ -144,6 +163,18 @@ def test_every_key_in_json_is_documented():
     assert (own | inner | set(answer["baseline"]["runs"][0])) - documented == set()
 
 
+def test_rows_that_are_counted_already_are_not_counted_again():
+    said = made(*(row(f"s{number}") for number in range(9)))
+    said = replace(said, judgement=replace(said.judgement, reasons=("and 4 more metrics", "runs were not in turn")))
+    assert remarks(said) == ["Runs were not in turn."]
+
+
+def test_json_has_only_what_every_reader_of_json_takes():
+    text = strict_json({"a": [float("nan"), 1.5], "b": {"c": float("inf")}, "name": "\udcff.zst"})
+    assert json.loads(text, parse_constant=pytest.fail) == {"a": [None, 1.5], "b": {"c": None}, "name": "�.zst"}
+    assert text.encode()
+
+
 # --- Markdown -----------------------------------------------------------------------------------------------------------
 
 
@@ -157,6 +188,25 @@ def test_markdown_is_short_and_folds_the_rest():
     assert len(gate_markdown(made(*[row(f"{HOSTILE}{number}") for number in range(900)]))) < 65_536
 
 
+def test_a_comment_has_room_for_whatever_there_is_to_say():
+    """GitHub refuses a comment of more than 65,536 characters, and then nobody reads any of it."""
+    name = "|`*_@#[]<>&" * 30
+    rows = [
+        row(f"{name[:110]}{number}", hardware=name, verdict=verdict)
+        for number in range(300)
+        for verdict in ("regression", "inconclusive", "pass")
+    ]
+    many = tuple(f"{name}{number}" for number in range(300))
+    said = made(*rows, side=replace(SIDE, sources=many, commits=many))
+    said = replace(said, notes=many, judgement=replace(said.judgement, differences=many, reasons=many))
+    markdown = gate_markdown(said)
+    assert 20_000 < len(markdown) < MOST_CHARACTERS
+    assert markdown.count("<details>") == markdown.count("</details>") == 2
+    assert re.search(r"^and \d+ more: `--json` has all.$", markdown, re.MULTILINE)
+    assert re.search(r"^> and \d+ more: ", markdown, re.MULTILINE)
+    assert re.search(r"^- and \d+ more: ", markdown, re.MULTILINE)
+
+
 def test_names_in_markdown_are_only_names():
     said = gate_markdown(made(row(HOSTILE), side=replace(SIDE, sources=(HOSTILE,))))
     assert "<script" not in said
@@ -165,7 +215,7 @@ def test_names_in_markdown_are_only_names():
     assert "https://" not in said
     assert "\x1b" not in said
     (line,) = [line for line in said.splitlines() if line.startswith("| ❌")]
-    assert line.count("|") == 9
+    assert line.count("|") == 10
     assert text("a|b_c\n<d> & www.e") == "a&#124;b&#95;c &lt;d&gt; &amp; www&#46;e"
 
 

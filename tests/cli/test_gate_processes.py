@@ -55,7 +55,7 @@ def test_two_builds_recorded_in_turns_are_told_apart(place):
     assert recorded.stderr.splitlines()[-1] == "next  tailsight gate base.otlp.zst cand.otlp.zst"
     judged = run(place, "gate", "base.otlp.zst", "cand.otlp.zst", "--github")
     assert judged.returncode == 1, judged.stdout + judged.stderr
-    assert judged.stdout.startswith("Regression: ")
+    assert judged.stdout.splitlines()[1].startswith("Regression: ")
     assert "::error title=Latency regression%3A " in judged.stdout
     assert list((place / "temporary").iterdir()) == []
     assert len(read_header(place / "work" / "base.otlp.zst").runs) == 3
@@ -77,3 +77,28 @@ def test_a_gate_that_is_stopped_leaves_nothing_behind(place, number):
     assert out == ""
     assert "Traceback" not in err
     assert list((place / "temporary").iterdir()) == []
+
+
+def test_files_are_written_whoever_reads_what_is_printed(place):
+    """`tailsight gate … | head`: the reader that leaves takes no report with it."""
+    for side, name in enumerate(("base", "cand")):
+        write_gated(place / "work" / f"{name}.otlp.zst", side=side, runs=2, requests=20)
+    with subprocess.Popen(
+        [*TAILSIGHT, "gate", "base.otlp.zst", "cand.otlp.zst", "--json", "--markdown", "gate.md", "--junit", "gate.xml"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place / "work", env=environment(place),
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.close()
+        process.wait(timeout=PATIENCE_S)
+    assert process.returncode == 128 + signal.SIGPIPE
+    assert (place / "work" / "gate.md").read_text().endswith("</details>\n")
+    assert (place / "work" / "gate.xml").read_text().endswith("</testsuites>\n")
+
+
+def test_a_report_that_cannot_be_written_is_seen_all_the_same(place):
+    for side, name in enumerate(("base", "cand")):
+        write_gated(place / "work" / f"{name}.otlp.zst", side=side, runs=2, requests=20)
+    judged = run(place, "gate", "base.otlp.zst", "cand.otlp.zst", "--markdown", "/dev/full")
+    assert judged.returncode == 4
+    assert judged.stderr.endswith("tailsight: No space left on device\n")
+    assert "baseline   base.otlp.zst, 2 runs, 40 requests" in judged.stdout

@@ -96,3 +96,39 @@ def test_what_is_not_there_is_said_with_what_is(tailsight, side, message):
     code, out, err = tailsight("run=base", side)
     assert (code, out) == (3, "")
     assert message in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("version=1", "run=base"), "version=1 and run=base have requests in common"),
+        (
+            ("--baseline", "run=base#1", "--baseline", "version=1", "--candidate", "version=2"),
+            "run=base#1 and version=1 have requests in common",
+        ),
+        ((f"since={at(1)},until={at(5)}", f"since={at(4)},until={at(8)}"), "have requests in common"),
+    ],
+    ids=["both sides", "one side", "windows that overlap"],
+)
+def test_the_same_requests_by_other_names_are_refused(tailsight, arguments, message):
+    code, out, err = tailsight(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err.splitlines()[-1]
+
+
+def test_windows_that_touch_have_nothing_in_common(tailsight):
+    code, out, err = tailsight(f"since={at(1)},until={at(4)}", f"since={at(4)},until={at(8)}", "--json")
+    assert code in (0, 1, 3), err
+    assert json.loads(out)["verdict"]
+
+
+def test_a_run_in_a_file_and_in_the_store_is_one_run(tailsight, data):
+    code, out, err = tailsight("run=base", str(data[1].with_name("base.otlp.zst")))
+    assert (code, out) == (2, "")
+    assert "run base#1: the same durations are in baseline and candidate" in err
+
+
+def test_of_several_runs_the_one_that_is_not_there_is_named(tailsight):
+    code, _, err = tailsight("run=base#1,run=base#9", "run=slow")
+    assert code == 3
+    assert "no request is run=base#9; no span has run=base#9; there are: base#1" in err

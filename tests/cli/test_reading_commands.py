@@ -241,7 +241,7 @@ def test_whatever_a_command_raises_ends_in_an_exit_code(tailsight, monkeypatch, 
      ("2026-11-21", 86400)],
 )  # fmt: skip
 def test_times_are_relative_or_iso(text, seconds_ago):
-    assert parse_time(text, NOW_NS, "--since") == NOW_NS - seconds_ago * 10**9
+    assert parse_time(text, NOW_NS, "--since ") == NOW_NS - seconds_ago * 10**9
 
 
 def test_an_end_alone_means_the_hour_before_it():

@@ -191,6 +191,10 @@ def test_the_verdict_names_the_first_cause_with_its_interval_and_what_would_be_w
     elsewhere = replace(L4, on=Place("front", ""), same_as=())
     faster = replace(result, causes=(a_cause(elsewhere, without_ms=50.0),))
     assert verdict(faster).endswith("is queue of ranker where hardware = NVIDIA L4 (front) [52–70 %].")
+    unsure = replace(result, causes=(a_cause(L4, share=0.05, without_ms=50.0),))
+    assert verdict(unsure).endswith(
+        "is queue of ranker where hardware = NVIDIA L4 [−4.0 to 14 %], which could be chance."
+    )
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 140])

@@ -24,6 +24,7 @@ from dashboard.sample_store import (
 )
 from dashboard.varied_store import VARIED_SPANS, send_varied
 from streamlit.testing.v1 import AppTest
+from testkit.gate_reports import send_reports
 
 from tailsight_analysis import Breakdown, NoSpansError, Store, Window, breakdown, connect, whole_time
 from tailsight_dashboard.launch import APP_PATH
@@ -57,6 +58,14 @@ def historic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCollec
     with running_collector(data) as collector:
         send_history(collector.otlp_url, time.time_ns())
         _await_spans(collector, HISTORY_SPANS)
+        yield collector
+
+
+@pytest.fixture(scope="session")
+def gated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCollector]:
+    """Gate reports and not one span: see testkit/gate_reports.py."""
+    with running_collector(tmp_path_factory.mktemp("gated") / "data") as collector:
+        send_reports(collector.otlp_url)
         yield collector
 
 
@@ -105,6 +114,17 @@ def historic_app(historic: RunningCollector, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture
 def historic_store(historic: RunningCollector) -> Iterator[Store]:
     with connect(historic.store) as opened:
+        yield opened
+
+
+@pytest.fixture
+def gated_app(gated: RunningCollector, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest]:
+    yield from fresh_app(gated.store, monkeypatch)
+
+
+@pytest.fixture
+def gated_store(gated: RunningCollector) -> Iterator[Store]:
+    with connect(gated.store) as opened:
         yield opened
 
 

@@ -3,12 +3,14 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 import click
 import pytest
 import yaml
+from deploy.actions import run_step
 from deploy.words import DEPLOY, ROOT, commands_in, options_of, parsed
 
 from tailsight_cli.gating.config import read_config
@@ -102,6 +104,116 @@ def test_the_action_is_a_composite_action_that_uses_the_inputs_it_has():
 def test_the_action_finds_its_own_comment_by_the_mark_of_the_report():
     (comment,) = [step["run"] for step in action()["runs"]["steps"] if step["name"] == "Comment"]
     assert f'startswith("{MARK}")' in comment
+
+
+# --- the action's steps, run ------------------------------------------------------------------------------------------------
+
+
+def git(folder: Path, *arguments: str) -> str:
+    said = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"]
+    return subprocess.run(
+        ["git", *said, *arguments], check=True, capture_output=True, text=True, timeout=60, cwd=folder
+    ).stdout.strip()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A remote with three commits in `origin`, the folder of the runner's temporary files in `temp`."""
+    for name in ("origin", "temp"):
+        (tmp_path / name).mkdir()
+    git(tmp_path / "origin", "init", "--quiet")
+    git(tmp_path / "origin", "config", "uploadpack.allowAnySHA1InWant", "true")
+    for number in range(3):
+        (tmp_path / "origin" / "number").write_text(str(number))
+        git(tmp_path / "origin", "add", ".")
+        git(tmp_path / "origin", "commit", "--quiet", "-m", str(number))
+    return tmp_path
+
+
+def cloned(place: Path, *options: str) -> Path:
+    folder = place / "work"
+    git(place, "clone", "--quiet", *options, f"file://{place / 'origin'}", str(folder))
+    return folder
+
+
+def base_of(place: Path, base: str) -> subprocess.CompletedProcess[str]:
+    return run_step(
+        action(), "Check out the base", inputs={"base": base}, github={}, temp=place / "temp", folder=place / "work"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "commits"), [((), "3"), (("--depth=1",), "1")], ids=["whole clone", "shallow clone"]
+)
+def test_the_base_is_checked_out_again_and_again_and_the_clone_keeps_its_history(place, options, commits):
+    first = git(place / "origin", "rev-parse", "HEAD~2")
+    folder = cloned(place, *options)
+    for base, expected in ((first, "0"), (first, "0"), ("main", "2")):
+        done = base_of(place, base)
+        assert done.returncode == 0, done.stderr
+        assert (place / "temp" / "tailsight-base" / "number").read_text() == expected
+    assert git(folder, "rev-list", "--count", "HEAD") == commits
+
+
+def test_a_base_is_checked_out_where_an_earlier_job_of_this_runner_left_its_traces(place):
+    first = git(place / "origin", "rev-parse", "HEAD~2")
+    cloned(place)
+    assert base_of(place, first).returncode == 0
+    shutil.rmtree(place / "temp")  # as a runner does between jobs
+    (place / "temp").mkdir()
+    done = base_of(place, first)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("base", ["", "0" * 40], ids=["dispatched by hand", "first push of a branch"])
+def test_an_event_without_a_base_is_told_so(place, base):
+    cloned(place)
+    done = base_of(place, base)
+    assert done.returncode == 1
+    assert done.stdout == (
+        "::error title=Latency gate::No base to compare with: this event has none, name it with the input base.\n"
+    )
+
+
+def test_a_base_is_no_option_of_git(place):
+    cloned(place)
+    done = base_of(place, f"--upload-pack=touch {place}/owned;")
+    assert done.returncode != 0
+    assert not (place / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "expected"),
+    [
+        ("", 0, ["POST repos/o/r/issues/7/comments"]),
+        ("41\n42", 0, ["PATCH repos/o/r/issues/comments/41"]),
+        ("", 1, []),
+    ],
+    ids=["first", "again", "a fork's token"],
+)
+def test_one_comment_is_kept_up_to_date_and_a_token_that_may_not_does_no_harm(place, found, code, expected):
+    """With a `gh` that says what it was asked to do: there is no GitHub here."""
+    cloned(place)
+    (place / "temp" / "gate.md").write_text(f"{MARK}\nreport\n")
+    (place / "bin").mkdir()
+    (place / "bin" / "gh").write_text(
+        "#!/bin/bash\n"
+        f'[[ " $* " == *" --method "* ]] || {{ printf "{found}"; exit 0; }}\n'
+        f'[ {code} = 0 ] || {{ echo "HTTP 403: Resource not accessible by integration" >&2; exit {code}; }}\n'
+        f'echo "$4 $5" >> {place}/asked\n'
+    )
+    (place / "bin" / "gh").chmod(0o755)
+    done = run_step(
+        action(), "Comment", inputs={}, temp=place / "temp", folder=place / "work",
+        path=f"{place / 'bin'}:{os.environ['PATH']}",
+        github={
+            "github.token": "secret", "github.repository": "o/r", "github.event.pull_request.number": "7",
+        },
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    asked = place / "asked"
+    assert (asked.read_text().splitlines() if asked.exists() else []) == expected
+    assert ("::warning title=Latency gate::" in done.stdout) == (code != 0)
 
 
 def test_the_template_uses_the_variables_that_it_has():

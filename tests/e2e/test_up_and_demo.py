@@ -83,6 +83,19 @@ def test_up_serves_and_leaves_nothing_behind_however_it_ends(up_options, number)
         eventually(lambda: all_gone(family), "collector and dashboard have ended")
 
 
+def test_up_says_where_everything_is_and_no_child_repeats_it(up_options):
+    """The dashboard's web server would say its address once more, in words and with a time of its own."""
+    with running(*up_options, stderr=subprocess.PIPE) as process:
+        read_until(process, r"Ctrl-C")
+        dashboard = f"http://127.0.0.1:{up_options[up_options.index('--dashboard-port') + 1]}"
+        assert httpx.get(dashboard).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        with process.stderr:
+            said = process.stderr.read()
+        process.wait(STOP_PATIENCE_S)
+    assert said.strip() == ""
+
+
 def test_up_says_when_its_port_is_taken(up_options):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -74,7 +74,7 @@ def _fill(attributes: Any, pairs: list[tuple[str, Any]]) -> None:
             added.value.CopyFrom(any_value(value))
 
 
-def _request(resources: list[dict[str, Any]]) -> ExportTraceServiceRequest:
+def request_of(resources: list[dict[str, Any]]) -> ExportTraceServiceRequest:
     message = ExportTraceServiceRequest()
     for resource in resources:
         resource_spans = message.resource_spans.add(schema_url=resource["url"])
@@ -105,4 +105,4 @@ def _request(resources: list[dict[str, Any]]) -> ExportTraceServiceRequest:
     return message
 
 
-REQUESTS: st.SearchStrategy[ExportTraceServiceRequest] = st.lists(RESOURCES, max_size=3).map(_request)
+REQUESTS: st.SearchStrategy[ExportTraceServiceRequest] = st.lists(RESOURCES, max_size=3).map(request_of)

@@ -20,10 +20,10 @@ import numpy as np
 from tailsight_analysis.gating.estimates import Key
 from tailsight_analysis.gating.fitting import Fit
 from tailsight_analysis.gating.samples import Floats, Series
+from tailsight_analysis.gating.settings import OF_TAIL
 
 Kind = Literal["itself", "others", "together"]
 ALL_HARDWARE = "*"
-OF_TAIL = ("p95", "p99", "jitter")
 _LEAST_FREEDOM = 2
 _LEAST_VARIANCE = 1e-12
 

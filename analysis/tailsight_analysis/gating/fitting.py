@@ -22,6 +22,7 @@ MOST_BENDS = 8
 _RUNS_A_BEND = 4
 LEAST_NEIGHBOURS = 8
 _MOST_ALIKE = 0.8
+_PERHAPS = 2.0  # of neighbours' correlation of a third
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class Fit:
 
     `residuals` are (runs, metrics), 0 where a run lacks the metric. `freedom` is their number of degrees of freedom, 0
     where there is one run a side. `leverage` × the variance of one run is the difference's. `between` is the variance
-    of one run (nan without freedom), `within` the covariance that a run's own requests leave. `repeats` is by how much
-    the mean of runs in blocks varies more than if neighbouring runs were not alike.
+    of one run (nan without freedom), `within` the covariance that a run's own requests leave. `neighbours` (pairs, 2)
+    are rows of runs in blocks that followed each other: the mean varies more where such are alike (see `repeats`).
     """
 
     difference: Floats
@@ -43,7 +44,7 @@ class Fit:
     levels: tuple[Floats, Floats]
     runs: tuple[int, int]
     in_turn: bool
-    repeats: float = 1.0
+    neighbours: Ints
 
     @property
     def most_freedom(self) -> int:
@@ -81,29 +82,41 @@ def fit(baseline: Sequence[RunEstimate], candidate: Sequence[RunEstimate]) -> Fi
     return Fit(
         difference, residuals, freedom, leverage, between, within,
         (before, after), (len(baseline), len(candidate)), in_turn,
-        1.0 if in_turn else _repeats(residuals, side, start_ns, between, np.diag(within)),
+        np.zeros((0, 2), dtype=np.int64) if in_turn else _neighbours(start_ns, side),
     )  # fmt: skip
 
 
-def _repeats(residuals: Floats, side: Floats, start_ns: Ints, between: Floats, within: Floats) -> float:
+def _neighbours(start_ns: Ints, side: Floats) -> Ints:
+    """Return the rows of runs of one side that followed each other, (pairs, 2)."""
+    order = np.lexsort((start_ns, side))
+    same = np.diff(side[order]) == 0
+    pairs: Ints = np.column_stack([order[:-1][same], order[1:][same]])
+    return pairs
+
+
+def repeats(residuals: Floats, between: Floats, within: Floats, neighbours: Ints) -> float:
     """How many fewer independent runs there are, where neighbours are alike: (1 + r) / (1 − r) (Bartlett 1935).
 
-    r is the correlation of neighbours on one side, over all metrics as far as runs make them vary, corrected for the
-    mean that was taken off.
+    r is the correlation of `neighbours`, over all columns of `residuals` (runs, numbers) as far as runs make them vary
+    (variance `between`, of which requests explain `within`), corrected for the mean that was taken off.
     """
-    order = np.lexsort((start_ns, side))
-    rest, same = residuals[order], np.diff(side[order]) == 0
-    squares = (rest**2).sum(axis=0)
+    squares = (residuals**2).sum(axis=0)
     share = np.where(squares > 0, 1 - within / np.where(between > 0, between, np.inf), 0.0)
     share = np.where(np.isfinite(share), np.maximum(share, 0.0), 0.0)
-    if same.sum() < LEAST_NEIGHBOURS or not share.any():
+    pairs, runs = len(neighbours), len(residuals)
+    if pairs < LEAST_NEIGHBOURS or not share.any():
         return 1.0
-    products = (rest[1:] * rest[:-1])[same].sum(axis=0)
+    products = (residuals[neighbours[:, 0]] * residuals[neighbours[:, 1]]).sum(axis=0)
     weight = share / share.sum()
-    alike = float((products / np.maximum(squares, 1e-300)) @ weight) * len(rest) / float(same.sum()) + 2 / len(rest)
-    if alike < 1 / np.sqrt(same.sum()):  # no more than chance
+    alike = float((products / np.maximum(squares, 1e-300)) @ weight) * runs / pairs + 2 / runs
+    if alike < 1 / np.sqrt(pairs):  # no more than chance
         return 1.0
     return (1 + min(alike, _MOST_ALIKE)) / (1 - min(alike, _MOST_ALIKE))
+
+
+def may_repeat(fitted: Fit) -> float:
+    """By how much more the mean of further runs may vary: of few runs in blocks it is not known how alike they are."""
+    return _PERHAPS if not fitted.in_turn and len(fitted.neighbours) < LEAST_NEIGHBOURS else 1.0
 
 
 def taken_in_turn(start_ns: Ints, side: Floats) -> bool:

@@ -12,7 +12,7 @@ from tailsight_analysis.errors import NotEnoughDataError
 from tailsight_analysis.gating.contrasts import Contrasts, contrasts
 from tailsight_analysis.gating.differences import differences
 from tailsight_analysis.gating.estimates import Key, RunEstimate, estimate
-from tailsight_analysis.gating.fitting import Fit, fit
+from tailsight_analysis.gating.fitting import Fit, fit, may_repeat
 from tailsight_analysis.gating.limits import Limited, within_limits
 from tailsight_analysis.gating.needed import Tested, needed
 from tailsight_analysis.gating.reasons import reasons
@@ -58,6 +58,7 @@ class Tests:
     chance: Chance
     bounds: Bounds
     tolerance: Floats  # logarithms, an entry a test
+    margin: Floats
 
 
 def judge(
@@ -74,7 +75,7 @@ def judge(
     """
     tests = examine(baseline, candidate, settings, calibration)
     limited = within_limits(tests.keys, len(candidate), tests.fitted, tests.variation, settings)
-    compared = _compared(tests, limited)
+    compared = _compared(tests, limited, settings)
     verdict = _verdict(compared)
     wanted: Needed | None = None
     if verdict == "inconclusive":
@@ -121,6 +122,7 @@ def examine_estimates(
     chosen = contrasts(keys, compared, fitted)
     varied = variation(chosen, fitted, calibration)
     tolerance = np.log1p([settings.tolerance_of(*key) for key in chosen.subject])
+    margin = np.log1p([settings.margin_of(*key) for key in chosen.subject])
     freedom = float(np.median(varied.freedom))
     weight = prospects(np.sqrt(expected_variance(chosen, varied) * leverage_of(chosen, fitted)))
     chance = chance_of(
@@ -131,9 +133,8 @@ def examine_estimates(
         least_of_variance(chosen, varied),
         one_spread=fitted.most_freedom == 0,
     )
-    return Tests(
-        keys, fitted, chosen, varied, chance, _bounds(chosen, fitted, varied, chance, tolerance, settings), tolerance
-    )
+    bounds = _bounds(chosen, fitted, varied, chance, tolerance, settings)
+    return Tests(keys, fitted, chosen, varied, chance, bounds, tolerance, margin)
 
 
 def columns_of(
@@ -171,26 +172,28 @@ def leverage_of(chosen: Contrasts, fitted: Fit) -> Floats:
 # --- from tests to what is reported -----------------------------------------------------------------------------------
 
 
-def _compared(tests: Tests, limited: Mapping[Key, Limited]) -> list[Compared]:
+def _compared(tests: Tests, limited: Mapping[Key, Limited], settings: GateSettings) -> list[Compared]:
     """One row a metric: its own interval, whose low end may come from a test that is less blunt."""
     rows: dict[Key, list[int]] = {}
     for number, key in enumerate(tests.contrasts.subject):
         rows.setdefault(key, []).append(number)
-    return [_row(tests, key, numbers, limited.get(key)) for key, numbers in rows.items()]
+    found = [_row(tests, key, numbers, limited.get(key), settings) for key, numbers in rows.items()]
+    # where nothing is compared that must pass (requests are ignored, say), all of it must
+    return found if any(row.decides for row in found) else [replace(row, decides=True) for row in found]
 
 
-def _row(tests: Tests, key: Key, numbers: Sequence[int], limit: Limited | None) -> Compared:
+def _row(tests: Tests, key: Key, numbers: Sequence[int], limit: Limited | None, settings: GateSettings) -> Compared:
     bounds, own = tests.bounds, numbers[0]
     best = max(numbers, key=lambda number: bounds.low[number] - tests.tolerance[number])
     is_sharper = bounds.low[best] > bounds.low[own]
-    tolerance = float(tests.tolerance[own])
+    tolerance, margin = float(tests.tolerance[own]), float(tests.margin[own])
     low = float(bounds.low[best])
     high = max(float(bounds.high[own]), float(bounds.high[best]) if is_sharper and low > tolerance else -np.inf)
     # where the sharper test decides, it is its difference that is reported; else what was measured
     difference = float(bounds.difference[best if is_sharper and low > tolerance else own])
     beyond = (bounds.difference - tests.tolerance) / bounds.error
     alone = student.sf(beyond, tests.variation.freedom)
-    verdict = _of_interval(low, high, float(bounds.high_together[own]), tolerance)
+    verdict = _of_interval(low, high, float(bounds.high_together[own]), tolerance, margin)
     weights = tests.contrasts.weights[:, own]
     before, after = (float(np.exp(np.where(np.isfinite(level), level, 0.0) @ weights)) for level in tests.fitted.levels)
     return Compared(
@@ -206,6 +209,8 @@ def _row(tests: Tests, key: Key, numbers: Sequence[int], limit: Limited | None) 
         verdict=verdict if limit is None else _worse(verdict, limit.verdict),
         needed=None,
         tolerance=float(np.expm1(tolerance)),
+        margin=float(np.expm1(margin)),
+        decides=settings.must_pass(*key),
         limit_ms=None if limit is None else limit.limit_ms,
         candidate_interval_ms=None if limit is None else (limit.low_ms, limit.high_ms),
     )
@@ -216,12 +221,12 @@ def is_regression(tests: Tests) -> bool:
     return bool((tests.bounds.low > tests.tolerance).any())
 
 
-def _of_interval(low: float, high: float, high_together: float, tolerance: float) -> MetricVerdict:
+def _of_interval(low: float, high: float, high_together: float, tolerance: float, margin: float) -> MetricVerdict:
     if low > tolerance:
         return "regression"
     if high_together < 0:
         return "improvement"
-    return "pass" if high < tolerance else "inconclusive"
+    return "pass" if high < margin else "inconclusive"
 
 
 def _worse(one: MetricVerdict, other: MetricVerdict) -> MetricVerdict:
@@ -230,10 +235,9 @@ def _worse(one: MetricVerdict, other: MetricVerdict) -> MetricVerdict:
 
 
 def _verdict(compared: Sequence[Compared]) -> GateVerdict:
-    verdicts = {each.verdict for each in compared}
-    if "regression" in verdicts:
+    if any(each.verdict == "regression" for each in compared):
         return "regression"
-    return "inconclusive" if "inconclusive" in verdicts else "pass"
+    return "inconclusive" if any(each.verdict == "inconclusive" and each.decides for each in compared) else "pass"
 
 
 def _with_needed(
@@ -246,13 +250,18 @@ def _with_needed(
     """Say what would decide, of the gate and of each row that is open."""
     wrong = (1 - settings.confidence) / 2
     varied, size = tests.variation, (len(baseline), len(candidate))
-    own = np.array([kind == "itself" for kind in tests.contrasts.kind])
+    first: dict[Key, int] = {}  # of a row's tests: its own
+    for number, key in enumerate(tests.contrasts.subject):
+        first.setdefault(key, number)
+    must_pass = np.zeros(len(tests.contrasts.subject), dtype=bool)
+    must_pass[[number for number, row in zip(first.values(), compared, strict=True) if row.decides]] = True
     extra = np.maximum(varied.freedom - tests.fitted.most_freedom, 0.0)
     requests = max(1, min(sum(run.requests for run in side) for side in (baseline, candidate)))
     whole, alone = needed(
         Tested(
             difference=tests.bounds.difference,
             tolerance=tests.tolerance,
+            margin=tests.margin,
             variance=varied.variance,
             from_within=varied.from_within,
             between=between_of_kind(tests.contrasts, varied),
@@ -260,17 +269,14 @@ def _with_needed(
             extra_freedom=extra,
             leverage=leverage_of(tests.contrasts, tests.fitted),
             each=tests.chance.each(wrong),
-            upper=own,
+            may_repeat=may_repeat(tests.fitted),
+            must_pass=must_pass,
         ),
         size,
         requests,
         wrong,
     )
-    of_row = {key: alone[number] for number, key in reversed(list(enumerate(tests.contrasts.subject)))}
-    series_of = {(key[0].stage, key[0].hardware, key[1]): key for key in tests.contrasts.subject}
-    rows = []
-    for row in compared:
-        open_ = row.verdict == "inconclusive"
-        wanted = of_row[series_of[row.stage, row.hardware, row.metric]]
-        rows.append(replace(row, needed=wanted) if open_ else row)
-    return whole, rows
+    return whole, [
+        replace(row, needed=alone[number]) if row.verdict == "inconclusive" else row
+        for number, row in zip(first.values(), compared, strict=True)
+    ]

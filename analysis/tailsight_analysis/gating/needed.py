@@ -15,11 +15,12 @@ from scipy.stats import t as student
 from tailsight_analysis.gating.result import Needed
 from tailsight_analysis.gating.samples import Floats
 
-ASSURANCE = 0.95
+ASSURANCE = 0.97
 MOST_RUNS = 100_000
 DRAWS = 400
 _STEP = 1.2
-_UNCHANGED, _UNCHANGED_WITHIN, _CHANGED_WITHIN = 0.9, 0.005, 0.2  # share, and standard deviations, of true differences
+# share of gates, and standard deviations of true differences; and by how much metrics of a request change apart
+_UNCHANGED, _UNCHANGED_WITHIN, _CHANGED_WITHIN, _APART = 0.5, 0.005, 0.1, 0.03
 _USELESS = 10.0  # the standard error of a test that does not count
 _GRID = np.concatenate([-np.geomspace(1.0, 1e-4, 150), [0.0], np.geomspace(1e-4, 1.0, 150)])
 
@@ -30,11 +31,12 @@ class Tested:
 
     `variance` is of one run, of which `from_within` comes from its own requests; `between` is that of all tests of a
     kind. `freedom` is that of now, `extra_freedom` of it comes from a calibration or caution; `each` is the p-value at
-    which a test decides. `upper` says of a test that its upper bound counts too.
+    which a test decides. `may_repeat` is by how much more the mean of runs may vary than is known yet. `must_pass` says of a test that its upper bound must lie below its `margin`.
     """
 
     difference: Floats
     tolerance: Floats
+    margin: Floats
     variance: Floats
     from_within: Floats
     between: Floats
@@ -42,7 +44,8 @@ class Tested:
     extra_freedom: Floats
     leverage: Floats
     each: Floats
-    upper: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    may_repeat: float
+    must_pass: np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 def needed(tests: Tested, runs: tuple[int, int], requests: int, error: float) -> tuple[Needed | None, list[Needed]]:
@@ -54,12 +57,14 @@ def needed(tests: Tested, runs: tuple[int, int], requests: int, error: float) ->
     drawn = random.choice(count + 1, DRAWS, p=np.append(slower, unchanged))
     changed = drawn[:, None] == np.arange(count)
     still = _UNCHANGED_WITHIN * random.standard_normal((DRAWS, count))
-    of_gate = np.where(changed, true, still)
+    moved_too = changed | ((drawn < count)[:, None] & tests.must_pass)
+    of_gate = np.where(changed, true, np.where(moved_too, _together(tests, true, random), still))
     of_each = np.where(random.random((DRAWS, count)) < slower / (slower + unchanged / count), true, still)
     noise = np.sqrt(0.5) * random.standard_normal((DRAWS, 1)) + np.sqrt(0.5) * random.standard_normal((DRAWS, count))
     scale = np.minimum(tests.freedom / random.chisquare(np.maximum(tests.freedom, 1.0), (DRAWS, count)), 100.0)
     mood = np.median(tests.freedom) / random.chisquare(max(1.0, float(np.median(tests.freedom))), (DRAWS, 1))
     between = np.maximum(tests.variance * scale - tests.from_within, tests.between * np.minimum(mood, 100.0))
+    between *= tests.may_repeat
 
     def assured(more_runs: float, times_requests: float) -> tuple[float, Floats]:
         """Chance that the gate is decided, and that each test is."""
@@ -72,11 +77,11 @@ def needed(tests: Tested, runs: tuple[int, int], requests: int, error: float) ->
         one = student.isf(error, freedom)
         together = student.isf(tests.each, freedom)
         moved = noise * error_now
-        below = (of_gate + moved + one * error_now < tests.tolerance) | ~tests.upper
-        above = changed & (of_gate + moved - together * error_now > tests.tolerance)
+        below = (of_gate + moved + one * error_now < tests.margin) | ~tests.must_pass
+        above = moved_too & (of_gate + moved - together * error_now > tests.tolerance)
         gate = (above.any(axis=1) | below.all(axis=1)).mean()
         found = of_each + moved
-        alone = (found - together * error_now > tests.tolerance) | (found + one * error_now < tests.tolerance)
+        alone = (found - together * error_now > tests.tolerance) | (found + one * error_now < tests.margin)
         return float(gate), alone.mean(axis=0)
 
     steps = np.unique(np.round(_STEP ** np.arange(1, 65)).astype(int))
@@ -94,6 +99,20 @@ def _first(ladder: list[tuple[int, float, Floats]], test: int | None) -> int | N
         if (gate if test is None else float(each[test])) >= ASSURANCE:
             return size
     return None
+
+
+def _together(tests: Tested, true: Floats, random: np.random.Generator) -> Floats:
+    """Draw what is true of the tests that must pass if something changed, (draws, tests), given what was seen.
+
+    They speak of the same requests: each lies about the one that is known best.
+    """
+    error = np.sqrt(np.maximum(tests.variance * tests.leverage, 1e-18))
+    best = int(np.argmin(np.where(tests.must_pass, error, np.inf)))
+    share = _APART**2 / (_APART**2 + error**2)
+    middle = true[:, [best]] + share * (tests.difference - true[:, [best]])
+    result: Floats = middle + _APART * np.sqrt(1 - share) * random.standard_normal(true.shape)
+    result[:, best] = true[:, best]
+    return result
 
 
 def _true_differences(tests: Tested, random: np.random.Generator) -> tuple[Floats, float, Floats]:

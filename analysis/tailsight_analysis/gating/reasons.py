@@ -23,6 +23,8 @@ def reasons(
 ) -> tuple[str, ...]:
     """Say it."""
     result = []
+    deciding = [each for each in compared if each.decides]
+    open_ = [each for each in compared if each.verdict == "inconclusive"]
     if verdict == "regression":
         slower = sorted(
             (each for each in compared if each.verdict == "regression"), key=lambda each: -(each.ci_low or 0)
@@ -31,10 +33,18 @@ def reasons(
         if len(slower) > _MOST_NAMED:
             result.append(f"and {len(slower) - _MOST_NAMED} more metrics")
     elif verdict == "pass":
-        result.append(f"all {len(compared)} metrics are shown to lie within their tolerances")
+        result.append(f"all {len(deciding)} metrics that must pass are shown to lie within their margins")
+        if open_:
+            result.append(
+                f"none of the other {len(compared) - len(deciding)} metrics is shown to be slower, "
+                f"but {len(open_)} are not decided; widest: {_widest(open_)}"
+            )
     else:
-        open_ = [each for each in compared if each.verdict == "inconclusive"]
-        result.append(f"{len(open_)} of {len(compared)} metrics are not decided; widest: {_widest(open_)}")
+        deciding_open = [each for each in deciding if each.verdict == "inconclusive"]
+        result.append(
+            f"{len(deciding_open)} of {len(deciding)} metrics that must pass are not decided; "
+            f"widest: {_widest(deciding_open)}"
+        )
         result.append(_wanted(wanted))
     if varied.is_careful:
         result.append(
@@ -63,10 +73,10 @@ def _slower(row: Compared) -> str:
 
 
 def _widest(open_: Sequence[Compared]) -> str:
-    row = max(open_, key=lambda each: (each.ci_high or 0) - each.tolerance)
+    row = max(open_, key=lambda each: (each.ci_high or 0) - each.margin)
     return (
         f"{Series(row.stage, row.hardware).name} {row.metric}, "
-        f"{_change(row.ci_low)} to {_change(row.ci_high)}, tolerance {row.tolerance:.1%}"
+        f"{_change(row.ci_low)} to {_change(row.ci_high)}, margin {row.margin:.1%}"
     )
 
 

@@ -31,6 +31,7 @@ class Compared:
 
     `ratio` is candidate ÷ baseline: with several runs a side, that of the typical run. Its interval and p-value (that
     it is at most 1 + `tolerance`) hold for all comparisons of the gate together; None where there is too little.
+    It passes below 1 + `margin`; `decides` says whether the gate passes only if it does.
     With `limit_ms`, the verdict is also about `candidate_ms`, whose bounds are `candidate_interval_ms`.
     """
 
@@ -46,6 +47,8 @@ class Compared:
     verdict: MetricVerdict
     needed: Needed | None
     tolerance: float
+    margin: float
+    decides: bool = True
     limit_ms: float | None = None
     candidate_interval_ms: tuple[float | None, float | None] | None = None
 
@@ -64,6 +67,8 @@ class Compared:
             "verdict": self.verdict,
             "needed": self.needed.to_json() if self.needed else None,
             "tolerance": self.tolerance,
+            "margin": self.margin,
+            "decides": self.decides,
             "limit_ms": self.limit_ms,
             "candidate_interval_ms": list(self.candidate_interval_ms) if self.candidate_interval_ms else None,
         }

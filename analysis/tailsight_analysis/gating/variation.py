@@ -8,11 +8,12 @@ import numpy as np
 from scipy.stats import chi2
 from scipy.stats import f as fisher
 
-from tailsight_analysis.gating.contrasts import ALL_HARDWARE, OF_TAIL, Contrasts, Kind
+from tailsight_analysis.gating.contrasts import ALL_HARDWARE, Contrasts, Kind
 from tailsight_analysis.gating.estimates import Key
-from tailsight_analysis.gating.fitting import Fit
+from tailsight_analysis.gating.fitting import Fit, repeats
 from tailsight_analysis.gating.result import Calibration
 from tailsight_analysis.gating.samples import Floats
+from tailsight_analysis.gating.settings import OF_TAIL
 
 # One run a side, and no calibration: runs of one machine differ by some per cent, on shared ones by ten. That is
 # taken, known as badly as from four runs.
@@ -52,7 +53,12 @@ def variation(tests: Contrasts, fitted: Fit, calibration: Calibration | None) ->
         [min(fitted.freedom[np.flatnonzero(column)], default=0.0) for column in tests.weights.T], dtype=np.float64
     )
     squares = (residuals**2).sum(axis=0)
-    observed = np.divide(squares, freedom, out=np.zeros_like(squares), where=freedom > 0) * fitted.repeats
+    observed = np.divide(squares, freedom, out=np.zeros_like(squares), where=freedom > 0)
+    for kind in set(
+        tests.kind
+    ):  # against the others, the machine's mood is taken off, and with it what made them alike
+        some = np.array([each == kind for each in tests.kind])
+        observed[some] *= repeats(residuals[:, some], observed[some], from_within[some], fitted.neighbours)
     # a few runs may be alike by luck, but not more than their own requests leave open
     observed = np.maximum(observed, LEAST_OF_WITHIN * from_within)
     if calibration is None or calibration.runs < 2:

@@ -1,39 +1,41 @@
--- How many requests of each length, block by block of time, for each kind of request: what was asked (the root's operation),
--- and the models and the hardware that its trace names? One row a kind, with its cells as arrays.
+-- How many requests of each length, run by run and block by block of its time, for each kind of request: what was asked (the
+-- root's operation), the models and the hardware that its trace names, and how long its input was? A row a cell. A request is
+-- of each run that a span of its trace names.
 SELECT
-    operation, models, types,
-    groupArray(code) AS codes,
-    groupArray(block) AS blocks,
-    groupArray(requests) AS counts,
-    groupArray(weight) AS weights,
-    groupArray(weight2) AS weights2
+    place,
+    kind,
+    any(toLowCardinality(operation)) AS name,
+    any(toLowCardinality(models)) AS model,
+    any(toLowCardinality(types)) AS hardware,
+    step,
+    {{history_block}} AS block,
+    {{history_code}} AS code,
+    toInt64(count()) AS counts,
+    sum(stands_for) AS weights,
+    sum(stands_for * stands_for) AS weights2
 FROM
 (
     SELECT
-        operation, models, types,
-        {{cell_block}} AS block,
-        {{cell_code}} AS code,
-        count() AS requests,
-        sum(stands_for) AS weight,
-        sum(stands_for * stands_for) AS weight2
+        arrayJoin(t.places) AS place,
+        r.start_ns AS start_ns, r.duration_ns AS duration_ns, r.weight AS stands_for,
+        t.operation AS operation, t.models AS models, t.types AS types,
+        t.step AS step, cityHash64(t.operation, t.models, t.types) AS kind
     FROM
     (
-        SELECT r.start_ns AS start_ns, r.duration_ns AS duration_ns, r.stands_for AS stands_for, t.operation AS operation,
-            t.models AS models, t.types AS types
-        FROM (SELECT trace_id, start_ns, duration_ns, weight AS stands_for FROM ({{requests}})) AS r
-        LEFT JOIN
-        (
-            SELECT
-                s.trace_id AS trace_id,
-                anyIf(s.name, s.parent_span_id = toFixedString('', 8)) AS operation,
-                arrayStringConcat(arraySort(arrayFilter(value -> value != '', groupUniqArray(20)(toString(s.model)))), ', ') AS models,
-                arrayStringConcat(arraySort(arrayFilter(value -> value != '', groupUniqArray(20)(toString(s.hardware)))), ', ') AS types
-            FROM spans AS s
-            WHERE {{around}}
-            GROUP BY s.trace_id
-        ) AS t ON r.trace_id = t.trace_id
-    )
-    WHERE block % {stride:UInt8} = 0
-    GROUP BY operation, models, types, block, code
+        SELECT
+            s.trace_id AS trace_id,
+            groupUniqArrayIf({{gate_place}}, {{gate_place}} > 0 AND {{filters}}) AS places,
+            -- of several roots always the same
+            minIf(s.name, s.parent_span_id = toFixedString('', 8)) AS operation,
+            arrayStringConcat(arraySort(arrayFilter(value -> value != '', groupUniqArray(20)(toString(s.model)))), ', ') AS models,
+            arrayStringConcat(arraySort(arrayFilter(value -> value != '', groupUniqArray(20)(toString(s.hardware)))), ', ') AS types,
+            {{gate_step}} AS step
+        FROM spans AS s
+        WHERE {{around}}
+        GROUP BY s.trace_id
+    ) AS t
+    -- the narrower of both on the right, where it is kept in memory
+    INNER JOIN ({{requests}}) AS r ON r.trace_id = t.trace_id
 )
-GROUP BY operation, models, types
+WHERE start_ns BETWEEN {units_first_ns:Array(Int64)}[place] AND {units_last_ns:Array(Int64)}[place]
+GROUP BY place, kind, step, block, code

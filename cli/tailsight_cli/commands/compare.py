@@ -12,7 +12,7 @@ from tailsight_analysis import Filters, NoSpansError, NotEnoughDataError, Store,
 from tailsight_analysis.compare import Side, compare
 from tailsight_cli._errors import NOT_ENOUGH_DATA, CommandError
 from tailsight_cli.nothing_found import way_out
-from tailsight_cli.options import Question, chosen_window, reading_options
+from tailsight_cli.options import Question, reading_options
 from tailsight_cli.progress import steps
 from tailsight_cli.render.compare import render_comparison
 from tailsight_cli.render.text import console
@@ -78,7 +78,7 @@ def _resolved(question: Question, asked: Asked, now_ns: int) -> Side:
     """Where a side looks: its filters with the command's; its window, else its runs', else the command's."""
     given = {name: tuple(dict.fromkeys((*getattr(question.filters, name), *asked.filters[name]))) for name in KEYS}
     filters = Filters(**given)
-    window = chosen_window(asked.since, asked.until, all_time=False, now_ns=now_ns)
+    window = asked.window(now_ns)
     if window is None and asked.filters["run"] and not _window_is_given():
         window = _whole_run(question.store, asked.filters["run"], filters)
     return Side(window or question.window, filters)

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-import json
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tailsight_analysis import Filters, NotEnoughDataError
+from tailsight_analysis import Filters, NotEnoughDataError, StorageError
 from tailsight_analysis.gate import judge_stratified
+from tailsight_analysis.gate_reports import SHOWN_DIGITS
 from tailsight_cli._collecting import collector_errors
-from tailsight_cli._errors import NOT_ENOUGH_DATA, CommandError
+from tailsight_cli._errors import NOT_ENOUGH_DATA, CommandError, one_line
 from tailsight_cli.commands.gate_calibrate import command as calibrate_command
+from tailsight_cli.commands.gate_keep import command as keep_command
+from tailsight_cli.commands.gate_reports import command as reports_command
 from tailsight_cli.gating.config import ON_INCONCLUSIVE, find_config, read_config, with_tolerance
+from tailsight_cli.gating.keeping import Place, read_place, title_from_environment
 from tailsight_cli.gating.outputs import STDOUT, Outputs
-from tailsight_cli.gating.report import report
+from tailsight_cli.gating.report import GateReport, report
 from tailsight_cli.gating.sampling import fetch_sides, saying_steps, unlike
 from tailsight_cli.gating.sources import Source, check_twice, read_source
+from tailsight_cli.gating.uncompared import why_nothing
 from tailsight_cli.gating.values import share
 from tailsight_cli.options import FILTER_HELP, store_option
 from tailsight_cli.render.gate import render_gate
+from tailsight_cli.render.gate_json import strict_json
+from tailsight_cli.render.gate_markdown import gate_markdown
 from tailsight_cli.render.text import console
 from tailsight_cli.signals import sigterm_interrupts
 
-CALIBRATE = "calibrate"
+SUBCOMMANDS: dict[str, click.Command] = {
+    "calibrate": calibrate_command,
+    "keep": keep_command,
+    "reports": reports_command,
+}
 _HELP = """Is the candidate slower than the baseline? Ends with 1 where it is, 0 where it is shown not to be, 3 where
 there is too little to say.
 
@@ -38,7 +49,9 @@ still: see `tailsight record --repeat`.
 
 Settings are in [tool.tailsight.gate] of pyproject.toml, or [gate] of tailsight.toml, in this folder or one above it.
 
-`tailsight gate calibrate RUN RUN …` measures how often this machine raises a false alarm (see its own --help).
+Further commands, each with its own --help: `tailsight gate calibrate RUN RUN …` measures how often this machine raises
+a false alarm; `tailsight gate reports` lists the reports that were kept with --keep; `tailsight gate keep FILE…` adds
+those that --json wrote.
 
 \b
 Examples:
@@ -48,18 +61,19 @@ Examples:
   tailsight gate version=1.4 version=1.5 --service ranker --tolerance 3%
   tailsight gate since=2d,until=1d since=1d --json | jq -r .verdict
   tailsight gate base.otlp.zst cand.otlp.zst --markdown gate.md --junit gate.xml
+  tailsight gate base.otlp.zst cand.otlp.zst --keep http://127.0.0.1:4318
 """
 
 
 class GateCommand(click.Command):
-    """The command, and its one subcommand: a side of this name would be written ./calibrate."""
+    """The command, and those beneath it: a side of such a name would be written ./calibrate."""
 
     def make_context(
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
-        """Hand over to the subcommand where its name stands first."""
-        if args[:1] == [CALIBRATE]:
-            return calibrate_command.make_context(f"{info_name} {CALIBRATE}", args[1:], parent, **extra)
+        """Hand over to a subcommand where its name stands first."""
+        if args and (below := SUBCOMMANDS.get(args[0])):
+            return below.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 
 
@@ -93,6 +107,14 @@ def _tolerance(_ctx: click.Context, parameter: click.Parameter, text: str | None
 @click.option("--markdown", metavar="FILE", help="Write the report for a pull-request comment; - is stdout.")
 @click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Write it as JUnit XML.")
 @click.option("--github", is_flag=True, help="Print annotations of a workflow run, and write the summary of its job.")
+@click.option(
+    "--keep", metavar="WHERE",
+    help="Keep it where the dashboard shows it: a running collector, like http://127.0.0.1:4318, or a store.",
+)  # fmt: skip
+@click.option(
+    "--title", metavar="TEXT",
+    help="What is judged, for lists of reports.  [default: in CI, the repository and its pull request]",
+)  # fmt: skip
 @click.option("--all", "everything", is_flag=True, help="Show metrics that pass, too.")
 @store_option
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON with stable keys.")
@@ -109,6 +131,8 @@ def command(
     markdown: str | None,
     junit: Path | None,
     github: bool,
+    keep: str | None,
+    title: str | None,
     everything: bool,
     store: str,
     as_json: bool,
@@ -119,7 +143,8 @@ def command(
         raise click.UsageError("--json and --markdown - both want stdout: write one of them to a file")
     settings = with_tolerance(read_config(config or find_config(Path.cwd())), tolerance)
     outputs = Outputs(markdown, junit, github, stdout_taken=as_json or markdown == STDOUT)
-    outputs.check()
+    outputs.check([*baseline, *candidate])
+    place = read_place("--keep", keep) if keep else None  # empty: a variable of a CI job that is not set
     with collector_errors(), sigterm_interrupts(), saying_steps() as said:
         found = fetch_sides((baseline, candidate), store, Filters(service=service), said)
         said("Judging")
@@ -129,15 +154,35 @@ def command(
                 found[0].runs, found[1].runs, settings.settings, stored.calibration if stored else None
             )
         except NotEnoughDataError as error:
-            why = "; ".join(unlike(*found))
-            raise CommandError(f"{error}{f' ({why})' if why else ''}", NOT_ENOUGH_DATA) from error
-    result = report(judgement, found, settings, on_inconclusive or settings.on_inconclusive)
-    if as_json:
-        click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
-    elif markdown != STDOUT:
-        console().print(render_gate(result, everything=everything))
-    outputs.write(result)
+            why, differ = why_nothing(found[0].runs, found[1].runs, settings.settings), "; ".join(unlike(*found))
+            raise CommandError(f"{why}{f' ({differ})' if differ else ''}", NOT_ENOUGH_DATA) from error
+    result = report(
+        judgement, found, settings, on_inconclusive or settings.on_inconclusive,
+        judged_ns=time.time_ns(), title=title_from_environment() if title is None else title,
+    )  # fmt: skip
+    try:
+        outputs.write_files(result)
+    finally:  # what cannot be written into a file is seen all the same
+        with outputs.printing(result):
+            if as_json:
+                click.echo(strict_json(result.to_json()))
+            elif markdown == STDOUT:
+                click.echo(gate_markdown(result), nl=False)
+            else:
+                console().print(render_gate(result, everything=everything))
+    if place is not None:
+        _keep(result, place)
     ctx.exit(result.exit_code)
+
+
+def _keep(result: GateReport, place: Place) -> None:
+    """Keep the report. Where that fails it is said, and the verdict stands: it is what stops a pull request."""
+    try:
+        kept = place.keep(strict_json(result.to_json()).encode())
+    except (CommandError, StorageError, OSError) as error:
+        click.echo(one_line(f"tailsight: the report is not kept: {error}"), err=True)
+    else:
+        click.echo(f"The report is kept as {kept.id[:SHOWN_DIGITS]}.", err=True)
 
 
 def _sides(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,9 +15,10 @@ from tailsight_cli._errors import NOT_ENOUGH_DATA, CommandError
 from tailsight_cli.gating.config import StoredCalibration, find_config, read_config
 from tailsight_cli.gating.sampling import Side, fetch_sides, saying_steps
 from tailsight_cli.gating.sources import check_twice, read_source
-from tailsight_cli.gating.writing import file_to_write, write_calibration
+from tailsight_cli.gating.writing import check_place, file_to_write, write_calibration
 from tailsight_cli.options import FILTER_HELP, store_option
 from tailsight_cli.render.gate_calibration import render_calibration
+from tailsight_cli.render.gate_json import strict_json
 from tailsight_cli.render.text import console
 from tailsight_cli.signals import sigterm_interrupts
 
@@ -61,7 +61,10 @@ def command(
     if config is not None and not config.exists() and not write:
         raise click.UsageError(f"--config {config} does not exist")
     found_config = config if config is not None else find_config(Path.cwd())
-    settings = read_config(found_config if found_config and found_config.exists() else None)
+    settings = read_config(found_config if found_config and found_config.exists() else None, to_calibrate=True)
+    target = file_to_write(found_config, Path.cwd()) if write else None
+    if target is not None:  # before minutes of reading, not after
+        check_place(target)
     with collector_errors(), sigterm_interrupts(), saying_steps() as said:
         (side,) = fetch_sides((sources,), store, Filters(service=service), said)
         said(f"Comparing {len(side.runs)} runs with each other")
@@ -70,12 +73,11 @@ def command(
         except NotEnoughDataError as error:
             raise CommandError(f"{error}; `tailsight record --repeat` records several", NOT_ENOUGH_DATA) from error
     stored = StoredCalibration(calibration, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", _machine(side))
-    target = file_to_write(found_config, Path.cwd()) if write else None
     if target is not None:
         write_calibration(target, stored)
     if as_json:
         said_of = {"created": stored.created, "machine": stored.machine, "written": str(target) if target else None}
-        click.echo(json.dumps({**calibration.to_json(), **said_of}, indent=2, ensure_ascii=False))
+        click.echo(strict_json({**calibration.to_json(), **said_of}))
     else:
         console().print(render_calibration(stored, side, target))
 

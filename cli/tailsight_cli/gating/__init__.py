@@ -8,4 +8,5 @@ loading     files, into a store of their own for as long as it takes
 sampling    from sources to the runs of each side
 report      all that a gate has to say, whatever the form
 outputs     where the report goes
+keeping     where it is kept: a collector, or a store
 """

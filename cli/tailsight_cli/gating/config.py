@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -10,7 +11,15 @@ from typing import Any
 
 from tailsight_analysis import QuestionError
 from tailsight_analysis.gating.result import Calibration
-from tailsight_analysis.gating.settings import DEFAULT_CONFIDENCE, DEFAULT_TOLERANCE, METRICS, GateSettings
+from tailsight_analysis.gating.settings import (
+    DEFAULT_CONFIDENCE,
+    DEFAULT_TAIL_MARGIN,
+    DEFAULT_TOLERANCE,
+    METRICS,
+    PASS_ON,
+    GateSettings,
+    PassOn,
+)
 from tailsight_cli._errors import CommandError
 from tailsight_cli.gating.values import PERCENT, amount, meant, nearest, share, shown, stage_and_metric
 
@@ -20,7 +29,9 @@ NAMES = (OWN_FILE, PROJECT_FILE)
 IN_OWN_FILE = ("gate",)
 IN_PROJECT_FILE = ("tool", "tailsight", "gate")
 ON_INCONCLUSIVE = ("pass", "fail")
-KEYS = ("tolerance", "metrics", "confidence", "ignore", "on_inconclusive", "calibration")
+KEYS = (
+    "tolerance", "tail_margin", "pass_on", "metrics", "confidence", "ignore", "on_inconclusive", "calibration",
+)  # fmt: skip
 CALIBRATION = "calibration"
 _CALIBRATION_KEYS = ("created", "machine", *(field.name for field in fields(Calibration)))
 
@@ -59,17 +70,24 @@ def find_config(folder: Path) -> Path | None:
     return None
 
 
-def read_config(path: Path | None) -> GateConfig:
-    """Read a file's settings; without a file, the defaults. Raises CommandError, which names file and key."""
+def read_config(path: Path | None, *, to_calibrate: bool = False) -> GateConfig:
+    """Read a file's settings; without a file, the defaults. Raises CommandError, which names file and key.
+
+    `to_calibrate`: the file gets a calibration, so that it may lack the gate's table, and the one in it is not read.
+    """
     if path is None:
         return GateConfig(None, GateSettings())
     table = table_in(path, read_toml(path))
+    if table is None and to_calibrate:
+        table = {}
     if table is None:
         raise CommandError(f"{path} has no table [{'.'.join(home_of(path))}]")
     tolerances: dict[tuple[str, str], float] = {}
     limits_ms: dict[tuple[str, str], float] = {}
     for key, value in _amounts(path, table):
         where = f"{path}: {key!r}"
+        if value == []:
+            raise CommandError(f'{where} is an empty list: write "8%" or "25ms", or both')
         for each in value if isinstance(value, list) else [value]:
             kind, number = amount(where, each)
             chosen = tolerances if kind == PERCENT else limits_ms
@@ -83,11 +101,14 @@ def read_config(path: Path | None) -> GateConfig:
             limits_ms=limits_ms,
             ignored_stages=_names(path, table, "ignore", ()),
             metrics=_names(path, table, "metrics", METRICS, known=METRICS),
-            confidence=share(f"{path}: confidence", table.get("confidence", DEFAULT_CONFIDENCE)),
+            confidence=_confidence(path, table.get("confidence", DEFAULT_CONFIDENCE)),
+            tail_margin=_times(path, table.get("tail_margin", DEFAULT_TAIL_MARGIN)),
+            pass_on=_pass_on(path, table.get("pass_on", PASS_ON[0])),
         )
     except QuestionError as error:
         raise CommandError(f"{path}: {error}") from None
-    return GateConfig(path, settings, _on_inconclusive(path, table), _calibration(path, table.get(CALIBRATION)))
+    stored = None if to_calibrate else _calibration(path, table.get(CALIBRATION))
+    return GateConfig(path, settings, _on_inconclusive(path, table), stored)
 
 
 def with_tolerance(config: GateConfig, tolerance: float | None) -> GateConfig:
@@ -99,7 +120,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a file; raises OSError, or CommandError where it is no TOML."""
     try:
         return tomllib.loads(path.read_bytes().decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, or a number or nesting beyond all reason
         raise CommandError(f"{path} is no valid TOML: {error}") from None
 
 
@@ -114,9 +135,13 @@ def table_in(path: Path, data: Mapping[str, Any]) -> Mapping[str, Any] | None:
     table: Any = data
     for depth, name in enumerate(home, 1):
         if name not in table:
-            near = nearest(name, table) if depth == len(home) else None  # further up, tables are other tools'
+            # further up, tables are other tools': only what can be nothing else is ours
+            near = nearest(name, table, 0.5 if depth == len(home) else 0.85)
             if near is not None:
-                raise CommandError(f"{path}: unknown table [{'.'.join((*home[:-1], near))}]; did you mean {name!r}?")
+                wrong = ".".join((*home[: depth - 1], near))
+                raise CommandError(f"{path}: unknown table [{wrong}]; did you mean {name!r}?")
+            if path.name == OWN_FILE and any(key in data for key in (*KEYS, "tool")):
+                raise CommandError(f"{path}: settings of the gate are in the table [{'.'.join(home)}] of this file")
             return None
         table = table[name]
         if not isinstance(table, dict):
@@ -159,6 +184,26 @@ def _names(
     return tuple(dict.fromkeys(names))
 
 
+def _confidence(path: Path, value: object) -> float:
+    if value == 1 or (isinstance(value, str) and value.replace(" ", "") == "100%"):
+        raise CommandError(f"{path}: confidence = {shown(value)}: nothing is that sure; 0.98 is usual")
+    return share(f"{path}: confidence", value)
+
+
+def _times(path: Path, value: object) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 1 <= value < 100:
+        return float(value)
+    raise CommandError(f"{path}: tail_margin = {shown(value)} is no number from 1 to 100: 2 is twice the tolerance")
+
+
+def _pass_on(path: Path, value: object) -> PassOn:
+    for known in PASS_ON:
+        if value == known:
+            return known
+    hint = meant(value, PASS_ON) if isinstance(value, str) else f'use "{PASS_ON[0]}" or "{PASS_ON[1]}"'
+    raise CommandError(f"{path}: pass_on = {shown(value)}; {hint}")
+
+
 def _on_inconclusive(path: Path, table: Mapping[str, Any]) -> str | None:
     value = table.get("on_inconclusive")
     if value is None or value in ON_INCONCLUSIVE:
@@ -177,8 +222,22 @@ def _calibration(path: Path, table: object) -> StoredCalibration | None:
         raise CommandError(f"{path}: unknown key {unknown!r} in calibration; {meant(unknown, _CALIBRATION_KEYS)}")
     try:
         calibration = Calibration.of_json({"smallest_change": None, **table})
+        _check(calibration)
     except (KeyError, TypeError, ValueError) as error:
         raise CommandError(
             f"{path}: the calibration cannot be read ({type(error).__name__}: {error}); {again}"
         ) from None
     return StoredCalibration(calibration, str(table.get("created", "")), str(table.get("machine", "")))
+
+
+def _check(calibration: Calibration) -> None:
+    """Raise ValueError where figures of a calibration cannot be ones: it was changed by hand."""
+    of = calibration
+    shares = (of.false_alarm_rate, *of.false_alarm_interval)
+    sizes = (of.smallest_change or 0.0, *of.between_runs.values(), *of.smallest_changes.values())
+    if of.runs < 1 or of.gates < 1:
+        raise ValueError(f"{of.runs} runs in {of.gates} gates")
+    for wrong in (each for each in shares if not 0 <= each <= 1):
+        raise ValueError(f"{wrong} is no share")
+    for wrong in (each for each in sizes if not 0 <= each < math.inf):
+        raise ValueError(f"{wrong} is no size of a difference")

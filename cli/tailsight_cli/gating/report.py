@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tailsight_analysis.gating.importance import by_importance
 from tailsight_analysis.gating.result import Compared, Judgement, MetricVerdict
 from tailsight_analysis.gating.samples import REQUEST
 from tailsight_analysis.gating.settings import ANY, GateSettings
@@ -13,16 +14,20 @@ from tailsight_analysis.scope import iso
 from tailsight_cli._errors import FINE, NOT_ENOUGH_DATA
 from tailsight_cli.gating.config import GateConfig
 from tailsight_cli.gating.sampling import Side, requests_of
+from tailsight_cli.gating.uncompared import not_compared
 from tailsight_cli.gating.values import nearest
 
 REGRESSION_FOUND = 1
 MOST_OPEN = 10  # of what is not decided, shown
-_ORDER: tuple[MetricVerdict, ...] = ("regression", "inconclusive", "improvement", "pass")
+MOST_CHANGED = 40  # of what became slower, and of what became faster
 
 
 @dataclass(frozen=True, slots=True)
 class GateReport:
-    """A gate's answer. `notes` are sentences beside the judgement's own; `exit_code` is what the command ends with."""
+    """A gate's answer. `notes` are sentences beside the judgement's own; `exit_code` is what the command ends with.
+
+    `judged_ns` is when it was given, in nanoseconds since 1970; `title` what was judged, in lists of reports.
+    """
 
     judgement: Judgement
     baseline: Side
@@ -30,6 +35,8 @@ class GateReport:
     config: GateConfig
     notes: tuple[str, ...]
     exit_code: int
+    judged_ns: int = 0
+    title: str = ""
 
     def of_verdict(self, *verdicts: MetricVerdict) -> list[Compared]:
         """Return the comparisons with one of these verdicts, the most important first."""
@@ -37,8 +44,13 @@ class GateReport:
 
     def shown(self) -> list[Compared]:
         """Return the comparisons that the verdict rests on: where something is slower, what is open matters less."""
-        open_ = [] if self.judgement.verdict == "regression" else self.of_verdict("inconclusive")[:MOST_OPEN]
-        return by_importance([*self.of_verdict("regression", "improvement"), *open_])
+        open_ = self.undecided()[:MOST_OPEN] if self.judgement.verdict == "inconclusive" else []
+        changed = (self.of_verdict(each)[:MOST_CHANGED] for each in ("regression", "improvement"))
+        return by_importance([*(row for rows in changed for row in rows), *open_])
+
+    def undecided(self) -> list[Compared]:
+        """Return what is open and would have to pass, the most important first."""
+        return [row for row in self.of_verdict("inconclusive") if row.decides]
 
     def folded(self) -> list[Compared]:
         """Return the others."""
@@ -52,6 +64,8 @@ class GateReport:
             **self.judgement.to_json(),
             "notes": list(self.notes),
             "exit_code": self.exit_code,
+            "judged": iso(self.judged_ns),
+            "title": self.title,
             "baseline": _side(self.baseline),
             "candidate": _side(self.candidate),
             "settings": _settings(settings),
@@ -60,30 +74,23 @@ class GateReport:
         }
 
 
-def report(judgement: Judgement, sides: Sequence[Side], config: GateConfig, on_inconclusive: str | None) -> GateReport:
+def report(
+    judgement: Judgement,
+    sides: Sequence[Side],
+    config: GateConfig,
+    on_inconclusive: str | None,
+    *,
+    judged_ns: int = 0,
+    title: str = "",
+) -> GateReport:
     """Put together what a gate found."""
     baseline, candidate = sides
-    return GateReport(
-        judgement, baseline, candidate, config, _notes(baseline, candidate, config), _code(judgement, on_inconclusive)
+    notes = (
+        *not_compared(judgement.comparisons, baseline.runs, candidate.runs, config.settings),
+        *_notes(baseline, candidate, config),
     )
-
-
-def by_importance(comparisons: Sequence[Compared]) -> list[Compared]:
-    """Sort: regressions first, by how far they surely lie above the tolerance; then what is open, faster, and fine.
-
-    What is open is in the order of its p-value: where a change is likeliest, first.
-    """
-
-    def weight(row: Compared) -> tuple[int, float]:
-        place = _ORDER.index(row.verdict)
-        if row.verdict == "inconclusive":
-            return place, 1.0 if row.p_value is None else row.p_value
-        if row.verdict == "improvement":
-            return place, row.ci_high if row.ci_high is not None else row.ratio
-        end = row.ci_low if row.verdict == "regression" else row.ci_high
-        return place, row.tolerance - ((row.ratio if end is None else end) - 1)
-
-    return sorted(comparisons, key=weight)
+    code = _code(judgement, on_inconclusive)
+    return GateReport(judgement, baseline, candidate, config, notes, code, judged_ns, title)
 
 
 def _code(judgement: Judgement, on_inconclusive: str | None) -> int:
@@ -98,6 +105,8 @@ def _side(side: Side) -> dict[str, Any]:
     return {
         "sources": list(side.sources),
         "commits": list(side.commits),
+        "branches": list(side.branches),
+        "versions": list(side.versions),
         "runs": [{"run": run.label, "start": iso(run.start_ns), "requests": requests_of(run)} for run in side.runs],
     }
 
@@ -109,6 +118,8 @@ def _settings(settings: GateSettings) -> dict[str, Any]:
         "limits_ms": {".".join(key): value for key, value in settings.limits_ms.items()},
         "ignore": list(settings.ignored_stages),
         "metrics": list(settings.metrics),
+        "tail_margin": settings.tail_margin,
+        "pass_on": settings.pass_on,
         "confidence": settings.confidence,
     }
 

@@ -16,10 +16,10 @@ from tailsight_analysis.gate import fetch_runs
 from tailsight_analysis.gating.samples import REQUESTS
 from tailsight_analysis.gating.strata import StratifiedRun
 from tailsight_cli._errors import NOT_ENOUGH_DATA, CommandError, without_controls
-from tailsight_cli.gating.loading import load_only, private_store
+from tailsight_cli.gating.loading import private_store
+from tailsight_cli.gating.sharing import Part, refuse_same_runs, refuse_shared_requests
 from tailsight_cli.gating.sources import FileSource, Source, StoreSource
 from tailsight_cli.nothing_found import way_out
-from tailsight_cli.options import chosen_window
 from tailsight_cli.progress import steps
 from tailsight_cli.recording.header import Header, Run
 from tailsight_cli.sides import KEYS
@@ -29,13 +29,18 @@ _ABOUT = ("hardware", "model", "machine")
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """What was found of one side. `notes` are sentences about what is missing; `machines` the ids of where it ran."""
+    """What was found of one side. `notes` are sentences about what is missing; `machines` the ids of where it ran.
+
+    `commits`, `branches` and `versions` (`ranker 1.4.0`) are what recordings say.
+    """
 
     sources: tuple[str, ...]
     runs: tuple[StratifiedRun, ...]
     notes: tuple[str, ...] = ()
     machines: frozenset[str] = frozenset()
     commits: tuple[str, ...] = ()
+    branches: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -57,28 +62,33 @@ def fetch_sides(
     """Fetch the runs of each side. `said` is told which step begins.
 
     The store is opened only where a source is a part of it, and closed before files are read: of embedded engines, a
-    process has one at a time. Raises CommandError where a source has no request, CollectorError, StorageError.
+    process has one at a time. Raises CommandError where a source has no request or one that another has as well,
+    CollectorError, StorageError.
     """
     sources = [source for side in sides for source in side]
     found: dict[int, _Found] = {}
     parts = [(number, each) for number, each in enumerate(sources) if isinstance(each, StoreSource)]
     files = [(number, each) for number, each in enumerate(sources) if isinstance(each, FileSource)]
+    now_ns = time.time_ns()
     if parts:
         with connect(dsn) as store:
-            for number, part in parts:
+            meant = {number: _meant(store, each, filters, now_ns) for number, each in parts}
+            refuse_shared_requests(store, list(meant.values()))
+            for number, part in meant.items():
                 said(f"Reading {part.text}")
-                found[number] = _of_store(store, part, filters)
+                found[number] = _of_store(store, part)
     if files:
-        with private_store() as store:
+        with private_store() as private:
             for number, file in files:
                 said(f"Reading {file.text}")
-                load_only(store, file, number)
-                found[number] = _of_file(store, file, filters)
+                private.load_only(file, number)
+                found[number] = _of_file(private.store, file, filters)
     result, first = [], 0
     for side in sides:
         mine = [found[first + place] for place in range(len(side))]
         first += len(side)
         result.append(_side(side, mine))
+    refuse_same_runs([side.runs for side in result])
     return result
 
 
@@ -91,6 +101,12 @@ def _side(sources: Sequence[Source], found: Sequence[_Found]) -> Side:
         tuple(note for each in found for note in each.notes),
         frozenset(header.machine.id for header in headers),
         tuple(dict.fromkeys(commits)),
+        tuple(dict.fromkeys(header.git.branch for header in headers if header.git and header.git.branch)),
+        tuple(
+            dict.fromkeys(
+                f"{each.name} {each.version}" for header in headers for each in header.services if each.version
+            )
+        ),
     )
 
 
@@ -108,25 +124,41 @@ def unlike(baseline: Side, candidate: Side) -> list[str]:
     """Say of what the sides are, where that differs: hardware, model, machine."""
     said = [{key: {run.about.get(key, "") for run in side.runs} for key in _ABOUT} for side in (baseline, candidate)]
     return [
-        f"{key}: baseline {' and '.join(sorted(said[0][key]))}, candidate {' and '.join(sorted(said[1][key]))}"
+        f"{key}: baseline {_listed(said[0][key])}, candidate {_listed(said[1][key])}"
         for key in _ABOUT
         if said[0][key] != said[1][key]
     ]
 
 
-def _of_store(store: Store, source: StoreSource, filters: Filters) -> _Found:
+def _listed(values: set[str]) -> str:
+    return " and ".join(sorted(value or "not said" for value in values))
+
+
+def _meant(store: Store, source: StoreSource, filters: Filters, now_ns: int) -> Part:
+    """Say which requests a part of the store is. Raises CommandError where the store has none of them."""
     asked = source.asked
-    window = chosen_window(asked.since, asked.until, all_time=False, now_ns=time.time_ns())
+    window = asked.window(now_ns)
     filters = replace(filters, **{name: (*getattr(filters, name), *asked.filters[name]) for name in KEYS})
     runs = tuple(name for asked_run in asked.filters["run"] for name in _named(store, asked_run))
+    for run in runs if len(runs) > 1 else ():  # the others would look like all that were asked for
+        if whole_time(store, run) is None:
+            raise _nothing(store, f"run={run}", replace(filters, run=(run,)))
     filters = replace(filters, run=runs)
     window = window or whole_time(store, runs)
+    if window is None:
+        raise _nothing(store, source.text, filters)
+    return Part(source.text, window, filters)
+
+
+def _of_store(store: Store, part: Part) -> _Found:
     try:
-        if window is None:
-            raise NoSpansError(f"no request is {source.text}")
-        return _Found(fetch_runs(store, AnalysisSide(window, filters)))
+        return _Found(fetch_runs(store, AnalysisSide(part.window, part.filters)))
     except NoSpansError:
-        raise CommandError(f"no request is {source.text}; {way_out(store, filters)}", NOT_ENOUGH_DATA) from None
+        raise _nothing(store, part.text, part.filters) from None
+
+
+def _nothing(store: Store, text: str, filters: Filters) -> CommandError:
+    return CommandError(f"no request is {text}; {way_out(store, filters)}", NOT_ENOUGH_DATA)
 
 
 def _named(store: Store, name: str) -> list[str]:

@@ -44,6 +44,8 @@ def read_source(option: str, text: str) -> Source:
 
     Raises UsageError, and CommandError where the file cannot be read.
     """
+    if not text.strip():
+        raise click.UsageError(f"{option} is empty: name a run file, or a part of the store like run=nightly")
     path = Path(text)
     if not path.exists() and text.partition("=")[0].strip() in (*KEYS, *WINDOW):
         return StoreSource(text, read_side(option, [text]))
@@ -67,7 +69,10 @@ def _what_is_wrong(path: Path) -> str:
 
 
 def check_twice(baseline: list[Source], candidate: list[Source]) -> None:
-    """Refuse the same thing twice: on both sides it would always pass, on one side it would count as another run."""
+    """Refuse what is named twice, before it is read: on both sides it would pass, on one side it would count twice.
+
+    What is the same by other names, `sharing` finds.
+    """
     seen: dict[str, int] = {}
     for side, sources in enumerate((baseline, candidate)):
         for source in sources:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Iterable
 
@@ -12,12 +11,15 @@ from tailsight_cli._errors import CommandError
 
 PERCENT = "%"
 UNITS_MS = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1000.0, "min": 60_000.0}
+_MOST = 1e9
+_LONGEST = 60
+_OUT_OF_RANGE = "a share or a time is from 0 to a billion"
 _NUMBER = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(\S*)")
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return what was probably meant, None where nothing is near."""
-    found = difflib.get_close_matches(word, tuple(known), 1, 0.5)
+def nearest(word: str, known: Iterable[str], least: float = 0.5) -> str | None:
+    """Return what was probably meant, None where nothing is near: `least` of 1 is the same word."""
+    found = difflib.get_close_matches(word, tuple(known), 1, least)
     return found[0] if found else None
 
 
@@ -39,13 +41,17 @@ def share(where: str, value: object) -> float:
 def amount(where: str, value: object) -> tuple[str, float]:
     """Read a tolerance, as (PERCENT, share), or a limit, as ("ms", milliseconds)."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if math.isfinite(value) and 0 <= value < 1:
+        if 0 <= value < 1:
             return PERCENT, float(value)
+        if not 0 <= value < _MOST:
+            raise CommandError(f"{where} = {shown(value)}: {_OUT_OF_RANGE}")
         raise CommandError(f'{where} = {shown(value)} has no unit: write "{value}%" or "{value}ms"; 0.05 is 5 %')
     match = _NUMBER.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         raise CommandError(f'{where} = {shown(value)} is neither a share nor a time: write "8%" or "25ms"')
     number, unit = float(match[1]), match[2]
+    if number >= _MOST:
+        raise CommandError(f"{where} = {shown(value)}: {_OUT_OF_RANGE}")
     if unit == PERCENT:
         return PERCENT, number / 100
     if unit in UNITS_MS:
@@ -70,9 +76,13 @@ def stage_and_metric(where: str, key: str) -> tuple[str, str]:
 def shown(value: object) -> str:
     """Write a value as the file has it, more or less."""
     if isinstance(value, str):
-        return f'"{value}"'
+        return f'"{_shortened(value)}"'
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
         return "a table"
-    return "a list" if isinstance(value, list) else str(value)
+    return "a list" if isinstance(value, list) else _shortened(str(value))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

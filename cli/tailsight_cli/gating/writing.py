@@ -16,7 +16,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from tailsight_cli._errors import CommandError
+from tailsight_analysis.gating.result import Calibration
+from tailsight_cli._errors import UNREADABLE, CommandError
 from tailsight_cli.gating.config import CALIBRATION, OWN_FILE, StoredCalibration, home_of, read_toml
 
 BEGIN = "# >>> tailsight gate calibrate --write: what is between these marks is written anew"
@@ -28,12 +29,27 @@ def file_to_write(found: Path | None, folder: Path) -> Path:
     return found or folder / OWN_FILE
 
 
+def check_place(path: Path) -> None:
+    """Say before anything is measured what would keep a calibration from being written. Raises as write_calibration."""
+    path = path.resolve()
+    _with(path, StoredCalibration(Calibration(1, 1, 0.0, (0.0, 1.0), None)))
+    if not path.parent.is_dir():
+        raise CommandError(f"{path} cannot be written: there is no folder {path.parent}", UNREADABLE)
+    for place in (path, path.parent):
+        if place.exists() and not os.access(place, os.W_OK):
+            raise CommandError(f"{path} cannot be written: {place} is not ours to change", UNREADABLE)
+
+
 def write_calibration(path: Path, stored: StoredCalibration) -> None:
     """Put a calibration into the file, in place of an earlier one; whole or not at all.
 
     Raises CommandError where the file has one that was written by hand, or is no TOML, and OSError.
     """
     path = path.resolve()
+    _replace(path, _with(path, stored))
+
+
+def _with(path: Path, stored: StoredCalibration) -> str:
     before = path.read_bytes().decode() if path.exists() else ""
     data = read_toml(path) if path.exists() else {}
     text = with_calibration(before, home_of(path), stored)
@@ -47,7 +63,7 @@ def write_calibration(path: Path, stored: StoredCalibration) -> None:
             f"{path}: there is no place for [{'.'.join((*home_of(path), CALIBRATION))}]: remove the one that is there, "
             "and write the gate's settings as a table of their own"
         )
-    _replace(path, text)
+    return text
 
 
 def with_calibration(text: str, home: tuple[str, ...], stored: StoredCalibration) -> str:

@@ -12,6 +12,8 @@ from rich.text import Text
 
 from tailsight_cli.render.text import GAP, new_table
 
+_NARROWEST = 8
+
 
 @dataclass(frozen=True, slots=True)
 class FittingRow:
@@ -47,6 +49,8 @@ class FittingTable:
                 break
             if heading in headings:
                 headings.remove(heading)
+        # with nothing left to leave out, a name is folded before a figure is cut off
+        name = max(_NARROWEST, min(name, options.max_width - sum(widths[each] + GAP for each in headings) - GAP))
         table = new_table()
         table.add_column(self.heading, overflow="fold", min_width=name)
         for heading in headings:

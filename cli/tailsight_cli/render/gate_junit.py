@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree as ET
 
+from tailsight_analysis.gating.importance import by_importance
 from tailsight_analysis.gating.result import Compared
-from tailsight_cli.gating.report import GateReport, by_importance
+from tailsight_cli.gating.report import GateReport
 from tailsight_cli.render import gate_words as words
 from tailsight_cli.render.text import significant
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
+from tailsight_analysis.gating.importance import by_importance
 from tailsight_analysis.gating.result import Calibration, Compared, Needed
 from tailsight_analysis.gating.samples import REQUEST, Series
 from tailsight_cli._errors import without_controls
 from tailsight_cli.gating.config import StoredCalibration
-from tailsight_cli.gating.report import GateReport, by_importance
+from tailsight_cli.gating.report import GateReport
 from tailsight_cli.render.text import MINUS, NO_VALUE, percent, printable, significant
 
 ALL_HARDWARE = "*"
 MOST_SAID = 5.0  # of a change that can be found
+_CHANGED = {"regression": "slower", "improvement": "faster"}
+_IS_MORE = re.compile(r"and \d+ more metrics")
 HOW_TO_CALIBRATE = (
     "Not calibrated: how often this machine raises a false alarm is not known. "
     "`tailsight gate calibrate RUN RUN … --write` measures it."
@@ -20,23 +26,26 @@ HOW_TO_CALIBRATE = (
 def headline(report: GateReport) -> str:
     """Say in a sentence or two what was found, where, by how much, and how sure that is."""
     judgement = report.judgement
-    rows = by_importance(judgement.comparisons)
+    deciding = [row for row in by_importance(judgement.comparisons) if row.decides]
     confidence = f"All intervals hold together with {percent(report.config.settings.confidence)} confidence."
     if judgement.verdict == "regression":
         slower = report.of_verdict("regression")
         more = f" {len(slower) - 1} more {_metrics(len(slower) - 1)} slower, too." if len(slower) > 1 else ""
         return f"Regression: {finding(slower[0])}.{more} {confidence}"
     if judgement.verdict == "inconclusive":
-        open_ = report.of_verdict("inconclusive")
-        return (
-            f"Inconclusive: {len(open_)} of {len(rows)} metrics are not decided, first of all {finding(open_[0])}. "
-            f"{confidence}"
-        )
-    nearest = max(rows, key=lambda row: (row.ci_high or row.ratio) - row.tolerance)
+        open_ = report.undecided()
+        which = f"{len(open_)} of {len(deciding)} {_deciding(deciding)}"
+        return f"Inconclusive: {which} are not decided, first of all {finding(open_[0])}. {confidence}"
+    nearest = max(deciding, key=lambda row: (row.ci_high or row.ratio) - row.margin)
     faster = len(report.of_verdict("improvement"))
     also = f" {faster} {_metrics(faster)} faster." if faster else ""
-    shown = f"Pass: all {len(rows)} metrics are shown to be within their tolerance"
+    shown = f"Pass: all {len(deciding)} {_deciding(deciding)} are shown to be within their margin"
     return f"{shown}, nearest to it {finding(nearest)}.{also} {confidence}"
+
+
+def _deciding(rows: Sequence[Compared]) -> str:
+    """Name what must be shown for a gate to pass."""
+    return "metrics of the requests" if not any(row.stage or row.hardware for row in rows) else "metrics that must pass"
 
 
 def finding(row: Compared) -> str:
@@ -45,7 +54,8 @@ def finding(row: Compared) -> str:
     if is_over_limit(row):
         return f"{what} is {significant(row.candidate_ms)} ms{candidate_range(row)}, above its limit of {limit(row)}"
     moved = f"went from {significant(row.baseline_ms)} to {significant(row.candidate_ms)} ms"
-    return f"{what} {moved}, {change(row.ratio)} ({interval(row)}; {change(1 + row.tolerance)} is allowed)"
+    bound = f"{change(1 + row.tolerance)} is allowed" if row.verdict == "regression" else f"passes {_below(row)}"
+    return f"{what} {moved}, {change(row.ratio)} ({interval(row)}; {bound})"
 
 
 def is_over_limit(row: Compared) -> bool:
@@ -98,6 +108,15 @@ def allowed(row: Compared) -> str:
     return change(1 + row.tolerance) + (f", {limit(row)}" if row.limit_ms is not None else "")
 
 
+def passes(row: Compared) -> str:
+    """Write below what a metric must be shown to lie to pass; in brackets where the gate passes without it."""
+    return _below(row) if row.decides else f"({_below(row)})"
+
+
+def _below(row: Compared) -> str:
+    return f"below {change(1 + row.margin)}"
+
+
 def needed(wanted: Needed | None) -> str:
     """Write what more would decide."""
     if wanted is None:
@@ -108,16 +127,18 @@ def needed(wanted: Needed | None) -> str:
 
 
 def folded(report: GateReport) -> str:
-    """Count what is not shown: `12 metrics are not decided, 3 pass (nearest to its tolerance: …)`."""
+    """Count what is not shown: `12 metrics are not decided, 3 pass (nearest to its margin: …)`."""
     rows = report.folded()
     open_ = [row for row in rows if row.verdict == "inconclusive"]
     passed = [row for row in rows if row.verdict == "pass"]
     more = "more " if any(row not in open_ for row in report.of_verdict("inconclusive")) else ""
-    parts = [f"{len(open_)} {more}{_metrics(len(open_))} not decided"] if open_ else []
+    changed = {word: sum(row.verdict == verdict for row in rows) for verdict, word in _CHANGED.items()}
+    parts = [f"{count} more {_metrics(count)} {word}" for word, count in changed.items() if count]
+    parts += [f"{len(open_)} {more}{_metrics(len(open_))} not decided"] if open_ else []
     if passed:
         count = "1 metric passes" if len(passed) == 1 else f"{len(passed)} metrics pass"
         row = passed[0]
-        nearest = f", nearest to its tolerance: {name(row)} {row.metric}, {change(row.ratio)} ({interval(row)})"
+        nearest = f", nearest to its margin: {name(row)} {row.metric}, {change(row.ratio)} ({interval(row)})"
         is_said = report.judgement.verdict == "pass"  # by the headline
         parts.append(f"{count}{'' if is_said else nearest}")
     return "; ".join(parts)
@@ -128,6 +149,8 @@ def remarks(report: GateReport) -> list[str]:
     rows = [f"{Series(row.stage, row.hardware).name} {row.metric}" for row in report.judgement.comparisons]
     rows += [f"{name(row)} {row.metric}" for row in report.judgement.comparisons]
     reasons = [each for each in report.judgement.reasons if not any(row in each for row in rows)]
+    if report.judgement.verdict == "regression":  # of whose rows the headline counts the others
+        reasons = [each for each in reasons if not _IS_MORE.fullmatch(each)]
     if report.judgement.verdict == "pass":
         reasons = reasons[1:]  # the headline has it
     return [*(_sentence(without_controls(each)) for each in reasons), *map(without_controls, report.notes)]

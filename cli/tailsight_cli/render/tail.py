@@ -83,6 +83,8 @@ def verdict(result: Tail) -> str:
         cause = result.causes[0]
         text = f"{threshold}; {percent(cause.excess_share)} {of_extra} is {cause_words(cause)}"
         text += f" [{percent_range(*cause.excess_share_interval)}]"
+        if cause.excess_share_interval[0] <= 0:
+            text += ", which could be chance"
         if cause.without_ms is not None and cause.without_ms < result.threshold_ms:
             text += f"; without it {quantile_name(result.quantile)} would be about {significant(cause.without_ms)} ms"
         return f"{text}."

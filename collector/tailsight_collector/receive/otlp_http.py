@@ -1,5 +1,7 @@
 """OTLP over HTTP: `POST /v1/traces` and `POST /v1/metrics` in protobuf or JSON, `GET /healthz` and `GET /metrics`.
 
+Beside OTLP, reports of gates (gate_reports.py).
+
 A request is unpacked, decoded and checked, journaled with fsync, and only then answered 200.
 """
 
@@ -30,6 +32,7 @@ from tailsight_collector.guard.access import Access, Caller
 from tailsight_collector.guard.guarded import Guarded, caller_of
 from tailsight_collector.guard.names import check_own_name
 from tailsight_collector.guard.tokens import INGEST, READ
+from tailsight_collector.receive.gate_reports import GateReports
 from tailsight_collector.receive.in_flight import Held, InFlight
 from tailsight_collector.receive.intake import Intake
 from tailsight_collector.receive.packing import PACKED_WEIGHT, PLAIN, unpack
@@ -53,6 +56,7 @@ class OtlpHttp:
         metrics: Callable[[str], tuple[bytes, str]],
         access: Access | None = None,
         only_name: str = "",
+        gate_reports: GateReports | None = None,
     ) -> None:
         """`metrics` makes the page of `/metrics` and its content type, by what the client accepts.
 
@@ -64,6 +68,7 @@ class OtlpHttp:
         self.in_flight = InFlight(max(intake.max_request_bytes for intake in intakes))
         self._access = access or Access()
         self._only_name = only_name
+        self._gate_reports = gate_reports
 
     def app(self) -> Guarded:
         """Return the ASGI application, behind its door."""
@@ -76,12 +81,14 @@ class OtlpHttp:
             check_own_name(request, self._only_name)
 
     def _app(self) -> Starlette:
+        reports = self._gate_reports
         return Starlette(
             routes=[
                 *(
                     Route(intake.signal.path, _Endpoint(intake, self.in_flight).answer, methods=["POST"])
                     for intake in self._intakes
                 ),
+                *([reports.route(self.in_flight)] if reports else []),
                 Route("/healthz", self._healthz, methods=["GET"]),
                 Route("/metrics", self._page, methods=["GET"]),
             ],

@@ -1,0 +1,190 @@
+"""Read a file of rules for sources (TOML), and say of what is wrong in it which rule, which key, and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from tailsight_storage.errors import InvalidSourcesError
+from tailsight_storage.source_rules import (
+    BUILT_IN,
+    KINDS,
+    MAX_PHASES,
+    UNITS_NS,
+    Choices,
+    Match,
+    Phase,
+    Rule,
+    Texts,
+)
+
+RULE_KEYS = (
+    "name", "source", "match", "stage", "definition", "model", "copy", "phase", "waits", "instead_of", "off",
+)  # fmt: skip
+MATCH_KEYS = ("scope", "version", "name", "kind", "has", "any", "lacks", "events", "equals", "resource")
+PHASE_KEYS = ("stage", "name", *UNITS_NS, "minus", "unless", "from", "to", "own", "definition")
+MAX_TEXT_CHARS = 1000
+
+
+def rules_in(text: str, origin: str, known: Collection[str] = ()) -> list[tuple[Rule, bool]]:
+    """Read the rules of a file, each with whether it is off; `known` are names that may stand in `instead_of` too.
+
+    Raises InvalidSourcesError.
+    """
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidSourcesError(f"this is no TOML: {error}") from None
+    _check_keys("its top", document, ("rule",))
+    tables = document.get("rule", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise InvalidSourcesError("rule is no list of tables; begin each with [[rule]]")
+    found: dict[str, tuple[Rule, bool]] = {}
+    for number, table in enumerate(tables, 1):
+        rule, is_off = _rule(table, number, origin, known)
+        if rule.name in found:
+            raise InvalidSourcesError(f"rule {rule.name}: there are two of this name")
+        found[rule.name] = rule, is_off
+    for rule, _ in found.values():
+        for name in rule.instead_of:
+            if name not in found and name not in known:
+                raise InvalidSourcesError(f"rule {rule.name}: instead_of names no rule {name!r}{_near(name, [*found, *known])}")
+    return list(found.values())
+
+
+def _rule(table: Mapping[str, Any], number: int, origin: str, known: Collection[str]) -> tuple[Rule, bool]:
+    name = _text(f"rule {number}", "name", table.get("name"))
+    where = f"rule {name}"
+    _check_keys(where, table, RULE_KEYS)
+    is_off = table.get("off", False)
+    if not isinstance(is_off, bool):
+        raise InvalidSourcesError(f"{where}: off = {is_off!r} is neither true nor false")
+    if is_off and name not in known:
+        raise InvalidSourcesError(f"{where}: it is off, and there is no built-in rule of this name{_near(name, known)}")
+    if is_off:
+        return Rule(name, "", Match(), origin=origin), True
+    if "match" not in table:
+        raise InvalidSourcesError(f'{where}: it has no match; give one, like match = {{ name = "infer", kind = "SERVER" }}')
+    rule = Rule(
+        name,
+        _text(where, "source", table.get("source", name.partition(".")[0])),
+        _match(where, _table(where, "match", table["match"])),
+        stage=_optional(where, "stage", table),
+        definition=_optional(where, "definition", table),
+        model=_texts(where, "model", table),
+        copy=_choices(where, "copy", table),
+        phases=_phases(where, table),
+        waits=_optional(where, "waits", table),
+        instead_of=_texts(where, "instead_of", table),
+        origin=origin,
+    )
+    if origin != BUILT_IN and not (rule.stages or rule.definition or rule.model or rule.copy):
+        raise InvalidSourcesError(f"{where}: nothing becomes of its spans; give a stage, or a [[rule.phase]]")
+    return rule, False
+
+
+def _match(where: str, table: Mapping[str, Any]) -> Match:
+    where = f"{where}: match"
+    _check_keys(where, table, MATCH_KEYS)
+    match = Match(
+        **{key: _texts(where, key, table) for key in MATCH_KEYS[:-2]},
+        equals=_choices(where, "equals", table),
+        resource=_choices(where, "resource", table),
+    )
+    for kind in match.kind:
+        if kind not in KINDS:
+            raise InvalidSourcesError(f"{where}: kind {kind!r} is none{_near(kind.upper(), KINDS)}")
+    if match == Match():
+        raise InvalidSourcesError(f"{where} has no condition: the rule would take every span")
+    return match
+
+
+def _phases(where: str, table: Mapping[str, Any]) -> tuple[Phase, ...]:
+    tables = table.get("phase", [])
+    if not isinstance(tables, list) or not all(isinstance(each, dict) for each in tables):
+        raise InvalidSourcesError(f"{where}: phase is no list of tables; begin each with [[rule.phase]]")
+    if len(tables) > MAX_PHASES:
+        raise InvalidSourcesError(f"{where}: it has {len(tables)} phases; {MAX_PHASES} are the limit")
+    phases = tuple(_phase(f"{where}: phase {number}", each) for number, each in enumerate(tables, 1))
+    names = [phase.name for phase in phases]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidSourcesError(f"{where}: two phases are called {name!r}; give one another name, for their ids follow from it")
+    return phases
+
+
+def _phase(where: str, table: Mapping[str, Any]) -> Phase:
+    _check_keys(where, table, PHASE_KEYS)
+    stage = _text(where, "stage", table.get("stage"))
+    units = [unit for unit in UNITS_NS if unit in table]
+    has_events = "from" in table or "to" in table
+    if len(units) + has_events != 1 or ("from" in table) != ("to" in table):
+        raise InvalidSourcesError(f"{where}: give either one of {', '.join(UNITS_NS)}, or from and to")
+    if has_events and ("minus" in table):
+        raise InvalidSourcesError(f"{where}: minus is for phases in attributes")
+    own = table.get("own", False)
+    if not isinstance(own, bool):
+        raise InvalidSourcesError(f"{where}: own = {own!r} is neither true nor false")
+    return Phase(
+        stage,
+        _optional(where, "name", table) or stage,
+        keys=_texts(where, units[0], table) if units else (),
+        unit_ns=UNITS_NS[units[0]] if units else 0.0,
+        minus=_texts(where, "minus", table),
+        unless=_texts(where, "unless", table),
+        begin=_texts(where, "from", table),
+        end=_texts(where, "to", table),
+        own=own,
+        definition=_optional(where, "definition", table),
+    )
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def _check_keys(where: str, table: Mapping[str, Any], known: Collection[str]) -> None:
+    for key in table:
+        if key not in known:
+            raise InvalidSourcesError(f"{where}: there is no key {key!r}{_near(key, known)}")
+
+
+def _near(word: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}" if known else ""
+
+
+def _table(where: str, key: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise InvalidSourcesError(f"{where}: {key} = {value!r} is no table")
+    return value
+
+
+def _text(where: str, key: str, value: object) -> str:
+    if value is None:
+        raise InvalidSourcesError(f"{where}: it has no {key}")
+    if not isinstance(value, str) or not value or len(value) > MAX_TEXT_CHARS:
+        raise InvalidSourcesError(f"{where}: {key} = {str(value)[:80]!r} is no text of 1 to {MAX_TEXT_CHARS} characters")
+    return value
+
+
+def _optional(where: str, key: str, table: Mapping[str, Any]) -> str:
+    return _text(where, key, table[key]) if key in table else ""
+
+
+def _texts(where: str, key: str, table: Mapping[str, Any]) -> Texts:
+    value = table.get(key, [])
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list):
+        raise InvalidSourcesError(f"{where}: {key} = {value!r} is neither a text nor a list of texts")
+    return tuple(_text(where, key, each) for each in values)
+
+
+def _choices(where: str, key: str, table: Mapping[str, Any]) -> Choices:
+    inner = _table(where, key, table.get(key, {}))
+    choices = tuple((name, _texts(f"{where}: {key}", name, inner)) for name in inner)
+    for name, texts in choices:
+        if not name or not texts:
+            raise InvalidSourcesError(f"{where}: {key}: {name!r} has no text")
+    return choices
