@@ -380,6 +380,32 @@ def test_the_same_runs_give_the_same_answer():
     assert judge(before, after, DEFAULT).to_json() == judge(before, after, DEFAULT).to_json()
 
 
+def zeros_of(random, number, share) -> RunSample:
+    took = 10.0 * np.exp(0.05 * random.standard_normal(400))
+    cached = np.where(random.random(400) < share, 0.0, took)
+    return run_of_values(f"run {number}", number * 10**9, {REQUESTS: took + 20.0, COMPUTE: cached})
+
+
+def test_what_took_no_time_and_now_does_is_slower():
+    random = np.random.default_rng(0)
+    before, after = (
+        [zeros_of(random, 2 * run, 0.7) for run in range(8)],
+        [zeros_of(random, 2 * run + 1, 0.3) for run in range(8)],
+    )
+    found = row(judge(before, after, GateSettings(metrics=("p50",))), COMPUTE, "p50")
+    assert found.verdict == "regression"
+    assert found.baseline_ms == pytest.approx(0.001)
+
+
+def test_runs_in_which_a_stage_took_no_time_count():
+    random = np.random.default_rng(0)
+    before = [zeros_of(random, 2 * run, 0.7 if run else 0.3) for run in range(8)]
+    after = [zeros_of(random, 2 * run + 1, 0.3) for run in range(8)]
+    found = row(judge(before, after, GateSettings(metrics=("p50",))), COMPUTE, "p50")
+    assert found.verdict != "pass"
+    assert found.ratio > 100
+
+
 def test_runs_that_are_constant_are_judged():
     before = [run_of_values(str(number), number, {REQUESTS: np.full(50, 10.0)}) for number in range(0, 8, 2)]
     after = [run_of_values(str(number), number, {REQUESTS: np.full(50, 12.0)}) for number in range(1, 8, 2)]

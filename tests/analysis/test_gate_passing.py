@@ -31,7 +31,7 @@ def test_unchanged_requests_pass_though_a_rare_stage_is_not_decided():
     assert {each.stage for each in open_} == {"postprocess"}
     assert not any(each.decides for each in open_)
     assert any(f"but {len(open_)} are not decided; widest: postprocess" in reason for reason in found.reasons)
-    assert judge(before, after, GateSettings(pass_on="all")).verdict == "inconclusive"
+    assert judge(before, after, GateSettings(decided_by="all")).verdict == "inconclusive"
     named = GateSettings(tolerances={("postprocess", "*"): 0.05})
     assert judge(before, after, named).verdict == "inconclusive"
     assert judge(before, after, GateSettings(ignored_stages=("request",))).verdict == "inconclusive"

@@ -21,7 +21,7 @@ metrics = ["p50", "p99"]
 ignore = ["warmup"]
 on_inconclusive = "fail"
 tail_margin = 3
-pass_on = "all"
+decided_by = "all"
 "compute.p99" = "8%"
 "gpt.decode.p50" = 0.1
 "*.jitter" = "20 %"
@@ -50,7 +50,7 @@ def test_every_setting_is_read_from_either_file(tmp_path, name, table):
     assert settings.metrics == ("p50", "p99")
     assert settings.ignored_stages == ("warmup",)
     assert config.on_inconclusive == "fail"
-    assert (settings.tail_margin, settings.pass_on) == (3.0, "all")
+    assert (settings.tail_margin, settings.decided_by) == (3.0, "all")
     assert settings.tolerances == {
         ("compute", "p99"): 0.08,
         ("gpt.decode", "p50"): 0.1,
@@ -86,8 +86,8 @@ def test_every_setting_is_read_from_either_file(tmp_path, name, table):
         ('confidence = "100 %"', "nothing is that sure"),
         ("tail_margin = 0.5", "tail_margin = 0.5 is no number from 1 to 100: 2 is twice the tolerance"),
         ('tail_margin = "10%"', 'tail_margin = "10%" is no number'),
-        ('pass_on = "al"', "did you mean 'all'?"),
-        ("pass_on = true", 'pass_on = true; use "request" or "all"'),
+        ('decided_by = "al"', "did you mean 'all'?"),
+        ("decided_by = true", 'decided_by = true; use "request" or "all"'),
         (f"[gate.calibration]\n{FIGURES}between_runs = {{p99 = nan}}", "nan is no size of a difference"),
         (f"[gate.calibration]\n{FIGURES}smallest_change = inf\nbetween_runs = {{}}", "inf is no size of a difference"),
         (f"[gate.calibration]\n{FIGURES.replace('0.0', '7.0')}between_runs = {{}}", "7.0 is no share"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from tailsight._options import Settings
 from tailsight_cli.commands import COMMANDS
 from tailsight_cli.main import program
 
@@ -85,6 +87,7 @@ def variables_of_the_code() -> set[str]:
     found = {match for text in texts for match in quoted.findall(text)} | {
         match for text in texts for match in re.findall(r'environ\.get\("(TAILSIGHT_[A-Z_]*[A-Z])"', text)
     }
+    found |= {f"TAILSIGHT_{field.name.upper()}" for field in dataclasses.fields(Settings)}  # the SDK's
     return found | {variable for option in options_of("collector") if (variable := option.envvar)}
 
 

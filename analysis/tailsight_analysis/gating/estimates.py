@@ -20,6 +20,7 @@ from tailsight_analysis.statistics.intervals import Cells
 
 QUANTILES: Mapping[str, float] = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 LEAST_VALUES = 2
+LEAST_MS = 0.001  # a microsecond: what clocks tell apart
 BATCHES = 32
 _LAGS = 3
 _SPACING = 1.5  # standard errors of the share to either side, between which the density is taken
@@ -146,7 +147,6 @@ def _metrics(cells: Cells, batch: Ints, batches: int, metrics: Sequence[str]) ->
 
 
 def _relative(value: float, moved: Floats) -> tuple[float, Floats]:
-    """From ms to logarithms."""
-    if value <= 0:
-        return float("nan"), np.zeros_like(moved)
+    """From ms to logarithms. What takes less than LEAST_MS takes that: from nothing to something is a change, too."""
+    value = max(value, LEAST_MS)
     return float(np.log(value)), moved / value

@@ -22,7 +22,7 @@ MOST_BENDS = 8
 _RUNS_A_BEND = 4
 LEAST_NEIGHBOURS = 8
 _MOST_ALIKE = 0.8
-_PERHAPS = 2.0  # of neighbours' correlation of a third
+_PERHAPS = 4.0  # of neighbours whose correlation is 0.6
 
 
 @dataclass(frozen=True, slots=True)

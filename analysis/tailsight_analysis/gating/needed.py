@@ -31,7 +31,8 @@ class Tested:
 
     `variance` is of one run, of which `from_within` comes from its own requests; `between` is that of all tests of a
     kind. `freedom` is that of now, `extra_freedom` of it comes from a calibration or caution; `each` is the p-value at
-    which a test decides. `may_repeat` is by how much more the mean of runs may vary than is known yet. `must_pass` says of a test that its upper bound must lie below its `margin`.
+    which a test decides. `may_repeat` is by how much more the mean of runs may vary than is known yet. `must_pass` says
+    of a test that its upper bound must lie below its `margin`.
     """
 
     difference: Floats

@@ -11,8 +11,8 @@ from tailsight_analysis.gating.samples import REQUEST, Series
 
 METRICS = ("p50", "p95", "p99", "mean", "jitter")
 OF_TAIL = ("p95", "p99", "jitter")
-PassOn = Literal["request", "all"]
-PASS_ON: tuple[PassOn, ...] = get_args(PassOn)
+DecidedBy = Literal["request", "all"]
+DECIDED_BY: tuple[DecidedBy, ...] = get_args(DecidedBy)
 DEFAULT_TOLERANCE = 0.05
 DEFAULT_CONFIDENCE = 0.98  # each end of an interval is wrong in at most 1 % of gates
 DEFAULT_TAIL_MARGIN = 2.0
@@ -28,9 +28,9 @@ class GateSettings:
     alone. `confidence` is that of the whole gate: of all its intervals together.
 
     To pass, a metric is shown to lie within its margin (of non-inferiority): its tolerance; for p95, p99 and jitter,
-    which need far more data, `tail_margin` times the general tolerance where none is set for them. `pass_on` says what
-    must be shown: every metric of the requests, and what a tolerance or a limit names (`request`), or of stages as well
-    (`all`). A regression is one wherever it is.
+    which need far more data, `tail_margin` times the general tolerance where none is set for them. `decided_by` says
+    what must be shown: every metric of the requests, and what a tolerance or a limit names (`request`), or of stages as
+    well (`all`). A regression is one wherever it is.
     """
 
     tolerance: float = DEFAULT_TOLERANCE
@@ -40,7 +40,7 @@ class GateSettings:
     metrics: tuple[str, ...] = METRICS
     confidence: float = DEFAULT_CONFIDENCE
     tail_margin: float = DEFAULT_TAIL_MARGIN
-    pass_on: PassOn = "request"
+    decided_by: DecidedBy = "request"
 
     def __post_init__(self) -> None:
         for tolerance in (self.tolerance, *self.tolerances.values()):
@@ -56,8 +56,8 @@ class GateSettings:
             raise QuestionError(f"confidence {self.confidence} is not between 0.5 and 1")
         if not 1 <= self.tail_margin < 100:
             raise QuestionError(f"tail_margin {self.tail_margin} is not from 1: 2 means twice the tolerance")
-        if self.pass_on not in PASS_ON:
-            raise QuestionError(f"pass_on {self.pass_on!r} is none of {', '.join(PASS_ON)}")
+        if self.decided_by not in DECIDED_BY:
+            raise QuestionError(f"decided_by {self.decided_by!r} is none of {', '.join(DECIDED_BY)}")
 
     def is_ignored(self, series: Series) -> bool:
         """Whether a series is not compared."""
@@ -77,7 +77,7 @@ class GateSettings:
 
     def must_pass(self, series: Series, metric: str) -> bool:
         """Whether a gate passes only if this metric is shown to lie within its margin."""
-        if self.pass_on == "all" or series.is_request:
+        if self.decided_by == "all" or series.is_request:
             return True
         named = ((series.stage, metric), (series.stage, ANY))
         return any(key in self.tolerances or key in self.limits_ms for key in named)

@@ -12,13 +12,13 @@ from typing import Any
 from tailsight_analysis import QuestionError
 from tailsight_analysis.gating.result import Calibration
 from tailsight_analysis.gating.settings import (
+    DECIDED_BY,
     DEFAULT_CONFIDENCE,
     DEFAULT_TAIL_MARGIN,
     DEFAULT_TOLERANCE,
     METRICS,
-    PASS_ON,
+    DecidedBy,
     GateSettings,
-    PassOn,
 )
 from tailsight_cli._errors import CommandError
 from tailsight_cli.gating.values import PERCENT, amount, meant, nearest, share, shown, stage_and_metric
@@ -30,7 +30,7 @@ IN_OWN_FILE = ("gate",)
 IN_PROJECT_FILE = ("tool", "tailsight", "gate")
 ON_INCONCLUSIVE = ("pass", "fail")
 KEYS = (
-    "tolerance", "tail_margin", "pass_on", "metrics", "confidence", "ignore", "on_inconclusive", "calibration",
+    "tolerance", "tail_margin", "decided_by", "metrics", "confidence", "ignore", "on_inconclusive", "calibration",
 )  # fmt: skip
 CALIBRATION = "calibration"
 _CALIBRATION_KEYS = ("created", "machine", *(field.name for field in fields(Calibration)))
@@ -103,7 +103,7 @@ def read_config(path: Path | None, *, to_calibrate: bool = False) -> GateConfig:
             metrics=_names(path, table, "metrics", METRICS, known=METRICS),
             confidence=_confidence(path, table.get("confidence", DEFAULT_CONFIDENCE)),
             tail_margin=_times(path, table.get("tail_margin", DEFAULT_TAIL_MARGIN)),
-            pass_on=_pass_on(path, table.get("pass_on", PASS_ON[0])),
+            decided_by=_decided_by(path, table.get("decided_by", DECIDED_BY[0])),
         )
     except QuestionError as error:
         raise CommandError(f"{path}: {error}") from None
@@ -196,12 +196,12 @@ def _times(path: Path, value: object) -> float:
     raise CommandError(f"{path}: tail_margin = {shown(value)} is no number from 1 to 100: 2 is twice the tolerance")
 
 
-def _pass_on(path: Path, value: object) -> PassOn:
-    for known in PASS_ON:
+def _decided_by(path: Path, value: object) -> DecidedBy:
+    for known in DECIDED_BY:
         if value == known:
             return known
-    hint = meant(value, PASS_ON) if isinstance(value, str) else f'use "{PASS_ON[0]}" or "{PASS_ON[1]}"'
-    raise CommandError(f"{path}: pass_on = {shown(value)}; {hint}")
+    hint = meant(value, DECIDED_BY) if isinstance(value, str) else f'use "{DECIDED_BY[0]}" or "{DECIDED_BY[1]}"'
+    raise CommandError(f"{path}: decided_by = {shown(value)}; {hint}")
 
 
 def _on_inconclusive(path: Path, table: Mapping[str, Any]) -> str | None:

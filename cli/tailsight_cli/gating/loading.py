@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from queue import SimpleQueue
 
 from tailsight_cli.gating.sources import FileSource
 from tailsight_cli.recording.folders import private_folder
 from tailsight_cli.recording.run_file import read_run_file
+from tailsight_cli.source_options import SOURCES_ENV, rules_of
 from tailsight_collector.importer import read_requests
 from tailsight_collector.keep.records import encode_varint
+from tailsight_collector.sources import SourceStages
 from tailsight_storage import Store, open_scratch
 
 _MOST_WRITERS = 4  # segments that are decoded beside each other
@@ -79,6 +83,14 @@ def _segments(source: FileSource) -> Iterator[bytes]:
 
 
 def _messages(source: FileSource) -> Iterator[bytes]:
+    """Yield encoded requests, with the stages that the rules of sources see in them."""
+    sources = os.environ.get(SOURCES_ENV)
+    stages = SourceStages(rules_of(Path(sources) if sources else None))
+    now_ns = time.time_ns()
+    return (stages.applied(message, now_ns) for message in _messages_in(source))
+
+
+def _messages_in(source: FileSource) -> Iterator[bytes]:
     """Yield encoded requests: as they lie in a run file, or decoded from any other kind that `import` takes."""
     if source.header is not None:
         yield from read_run_file(source.path).messages()

@@ -119,7 +119,7 @@ def _settings(settings: GateSettings) -> dict[str, Any]:
         "ignore": list(settings.ignored_stages),
         "metrics": list(settings.metrics),
         "tail_margin": settings.tail_margin,
-        "pass_on": settings.pass_on,
+        "decided_by": settings.decided_by,
         "confidence": settings.confidence,
     }
 
