@@ -23,6 +23,16 @@ def destination_mark(endpoint: str, headers: Mapping[str, str]) -> str:
     return f"{endpoint}\n{salt.hex()} {_hash(endpoint, headers, salt)}"
 
 
+def own_mark(endpoint: str, headers: Mapping[str, str]) -> str:
+    """Return the one mark that this process, and what is forked from it, has for a destination: it is made once."""
+    return _own_mark(endpoint, tuple(sorted(headers.items())))
+
+
+@functools.lru_cache(maxsize=16)
+def _own_mark(endpoint: str, headers: tuple[tuple[str, str], ...]) -> str:
+    return destination_mark(endpoint, dict(headers))
+
+
 def same_destination(mark: str, endpoint: str, headers: Mapping[str, str]) -> bool:
     """Tell whether a mark was made of this endpoint and these headers. False for whatever is no mark."""
     return _same(mark, endpoint, tuple(sorted(headers.items())))

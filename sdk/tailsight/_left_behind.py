@@ -1,12 +1,14 @@
-"""Rings that nobody reads any more: the service was killed together with its sidecar. Another sidecar sends them.
+"""Rings that nobody reads any more: the service was killed together with its sidecar, or before it had one.
 
+Another sidecar sends them.
 It goes on in the name of the sender that is gone, with its numbers and counts, so that its account is complete. What
 the collector does not take now goes to the spool, in that sender's name too.
 """
 
 import contextlib
 import fcntl
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from . import _otlp
@@ -20,6 +22,9 @@ from ._shared_counts import counts_in
 from ._sidecar_config import Config
 from ._spool import Spool
 from ._stats import Counters, DropReason
+from ._unread import rings_in
+
+_NO_END = float("inf")
 
 
 class Finisher:
@@ -39,24 +44,48 @@ class Finisher:
         self._is_for_us = is_for_us
         self._spool_for = spool_for
         self._batch_bytes = batch_bytes
+        self._not_for_us: set[Path] = set()
 
     def look(self, *, away: bool) -> None:
         """Look for rings without a service and without a sidecar. `away`: do not try the collector, it is not there."""
-        for path in self._own.path.parent.glob("*.ring"):
-            if path != self._own.path:
-                # It is in use, gone, or no ring file.
-                with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                    self._take_over(path, away=away)
+        self._take_over_each(self._others(), away, _NO_END)
 
-    def _take_over(self, path: Path, *, away: bool) -> None:
+    def look_for_unread(self, *, away: bool, until: float = _NO_END) -> None:
+        """Look only for those that never had a sidecar: a forked child ended by os._exit(), say, or was killed.
+
+        It costs the listing of a folder. `until`: monotonic seconds at which it is over; what is left is the next
+        one's.
+        """
+        others = self._others()
+        self._not_for_us.intersection_update(others)
+        unread = [path for path in others if path not in self._not_for_us and not others[path]]
+        self._take_over_each(unread, away, until)
+
+    def _others(self) -> dict[Path, bool]:
+        others = rings_in(self._own.path.parent)
+        others.pop(self._own.path, None)
+        return others
+
+    def _take_over_each(self, paths: Iterable[Path], away: bool, until: float) -> None:
+        for path in paths:
+            if time.monotonic() > until:
+                return
+            # It is in use, gone, or no ring file.
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                away = self._take_over(path, away=away)
+
+    def _take_over(self, path: Path, *, away: bool) -> bool:
+        """Finish one. Return whether the collector is away, now or still."""
         file = RingFile.attach(path)
         try:
             if file.words[Word.PYTHON] != self._own.words[Word.PYTHON]:
-                return
+                self._not_for_us.add(path)
+                return away
             said = file.description()
             config = Config.from_plain(said)
             if not self._is_for_us(str(said["destination"])):
-                return
+                self._not_for_us.add(path)
+                return away
             fcntl.flock(file.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails: the service is alive, or somebody is at it
             with reader_lock(path):  # fails: it has a sidecar, which goes on without its service
                 # Its sidecar knew best. Where it came to none, this one is on the same machine.
@@ -66,14 +95,15 @@ class Finisher:
                     if known
                     else _otlp.resource(resource_attributes(config.settings, pid=config.pid))
                 )
-                self._finish(file, config, resource, away=away)
+                away = self._finish(file, config, resource, away=away)
                 path.unlink(missing_ok=True)
                 path.with_suffix(READER_SUFFIX).unlink(missing_ok=True)
+            return away
         finally:
             file.close()
 
-    def _finish(self, file: RingFile, config: Config, resource: bytes, *, away: bool) -> None:
-        """Send or spool all that is in the rings."""
+    def _finish(self, file: RingFile, config: Config, resource: bytes, *, away: bool) -> bool:
+        """Send or spool all that is in the rings. Return whether the collector is away."""
         lost = Counters()  # not this service's
         batcher = Batcher(
             lambda: resource,
@@ -103,6 +133,7 @@ class Finisher:
             ship(last=True)
         finally:
             spool.close()
+        return away
 
     def _is_delivered(self, batch: Batch, lost: Counters) -> bool:
         """Send a batch once. Return whether nobody needs to send it again."""

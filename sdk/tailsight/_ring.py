@@ -24,6 +24,7 @@ import mmap
 import os
 import stat
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from enum import IntEnum
@@ -33,6 +34,7 @@ from typing import Any
 MAGIC = 0x7461_696C_7369_6768  # "tailsigh"
 FORMAT = 1
 
+RING_SUFFIX = ".ring"
 READER_SUFFIX = ".reader"
 """Beside each ring file lies one that its sidecar has locked. The ring file itself is locked by the service."""
 
@@ -40,12 +42,15 @@ PAGE = 4096
 DESCRIPTION_BYTES = 16 * PAGE
 RINGS = 8
 MIN_RING_BYTES = 64 * 1024
+EARLY_BYTES = MIN_RING_BYTES
+"""So much of the first ring is reserved when the file is made, which takes no time; the rest comes in a thread."""
 MAX_REASONS = 16  # words between two tables of counters
 _WORD = 8
 _SKIP = 2**64 - 1
 _SKIP_BYTES = b"\xff" * _WORD
 _FIRST_RING_WORD = 256
 _LOST_AFTER_LOOKS = 3
+_RETIRE_S = 1.0
 _WORDS_PER_RING = 16  # head and tail on cache lines of their own
 
 
@@ -55,6 +60,7 @@ class Word(IntEnum):
     MAGIC = 0
     FORMAT = 1
     PYTHON = 2  # marshal's format differs between Python versions
+    ZERO = 3  # stays 0
     RING_BYTES = 4
     # Written by the service.
     FLUSH_WANTED = 8  # counts calls of flush()
@@ -104,15 +110,19 @@ class RingFile:
         self.fd = fd  # from here on its own
 
     @classmethod
-    def create(cls, path: Path, buffer_bytes: int, *, python: int) -> "RingFile":
+    def create(cls, path: Path, buffer_bytes: int, *, python: int, early: bool = False) -> "RingFile":
         """Make the file and reserve its memory: a mapped page that cannot be had later would kill the process.
 
-        Raises OSError where that is not possible.
+        If `early`, only what an early RingWriter needs, and reserve() the rest. Raises OSError where that is not
+        possible.
         """
         size = ring_bytes(buffer_bytes)
+        whole = PAGE + DESCRIPTION_BYTES + RINGS * size
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            os.posix_fallocate(fd, 0, PAGE + DESCRIPTION_BYTES + RINGS * size)
+            if early:
+                os.ftruncate(fd, whole)
+            os.posix_fallocate(fd, 0, PAGE + DESCRIPTION_BYTES + EARLY_BYTES if early else whole)
             file = cls(path, fd)
         except BaseException:
             os.close(fd)
@@ -144,6 +154,12 @@ class RingFile:
             file.close()
             raise ValueError(f"{path} is not a ring file of this version")
         return file
+
+    def reserve(self) -> None:
+        """Reserve what an early file does not have yet. Raises OSError where that is not possible."""
+        begin = PAGE + DESCRIPTION_BYTES + EARLY_BYTES
+        if len(self.memory) > begin:
+            os.posix_fallocate(self.fd, begin, len(self.memory) - begin)
 
     def describe(self, description: Mapping[str, Any]) -> None:
         """Leave word about the service, for whoever reads the rings when both it and its sidecar are gone."""
@@ -191,18 +207,43 @@ def ring_bytes(buffer_bytes: int) -> int:
     return int(1 << (share.bit_length() - 1))
 
 
+def _early_half() -> _Half:
+    """Return the first ring's beginning as a ring: its room never comes back, so it does not wrap."""
+    half = _Half(0, EARLY_BYTES)
+    half.tail_word = Word.ZERO
+    return half
+
+
 class RingWriter:
     """The service's side. Any thread may push, also in the midst of another push."""
 
     __slots__ = ("_all", "_file", "_free", "_memory", "_missed", "_words")
 
-    def __init__(self, file: RingFile) -> None:
+    def __init__(self, file: RingFile, *, early: bool = False, beside: bool = False) -> None:
+        """Write into all rings; or `early`: into what a file has before reserve(); or `beside` such a one."""
         self._file = file
         self._memory = file.memory
         self._words = file.words
-        self._all = file.halves()
+        self._all = [_early_half()] if early else file.halves()[1 if beside else 0 :]
         self._free: deque[_Half] = deque(self._all)
         self._missed: dict[_Half, int] = {}
+
+    def retire(self) -> bool:
+        """Have an early one take no more: push() returns 0. False if a signal handler cut a push of it short."""
+        until = time.monotonic() + _RETIRE_S
+        while time.monotonic() < until:
+            with contextlib.suppress(IndexError):
+                self._free.pop()
+                return True
+            time.sleep(0)  # somebody is in the midst of a push
+        return False
+
+    def succeed(self, early: "RingWriter") -> None:
+        """Write into the first ring too, where the early one leaves off."""
+        if early.retire():
+            first = self._file.halves()[0]
+            self._all.append(first)
+            self._free.appendleft(first)
 
     def push(self, packed: bytes) -> int:
         """Append a record. Return how many bytes wait in the ring it went to, or 0 if there was no room in any."""

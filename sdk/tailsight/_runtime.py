@@ -11,10 +11,11 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from . import _otlp
+from . import _fork, _otlp
 from . import attributes as keys
 from ._clock import Clock
 from ._collectors import for_traces, usable
+from ._destination import own_mark
 from ._gpu_pending import pending
 from ._guard import caught, guarded
 from ._ids import Ids
@@ -24,6 +25,7 @@ from ._resource import resource_attributes
 from ._sampling import TailSampler
 from ._sender import Sender
 from ._sidecar import Sidecar
+from ._sidecar_config import destination_of
 from ._stats import Stats, counters
 
 
@@ -215,6 +217,9 @@ def _start(settings: Settings) -> Recorder:
         if settings.transport == "thread":
             transport = _sender(settings, on_start=_flush_when_a_worker_process_ends)
         else:
+            own_mark(
+                *destination_of(settings)
+            )  # which may take milliseconds: the first request's end is no time for it
             transport = Sidecar(settings, counters, partial(_sender, settings), _flush_when_a_worker_process_ends)
         _runtime.transport = transport
         sampler = TailSampler(settings.sample_rate, counters.decided) if settings.sample_rate < 1 else None
@@ -261,6 +266,7 @@ def _after_fork() -> None:
         was_current = current.recorder is _runtime.recorder
         before, settings = _runtime.recorder, _runtime.settings
         _runtime.lock = threading.RLock()
+        _fork.after_in_child()
         for transport in [*_runtime.retiring, *([_runtime.transport] if _runtime.transport else [])]:
             transport.abandon()
         _runtime.retiring = []
@@ -291,4 +297,4 @@ current.configure = _from_environment
 atexit.register(shutdown)
 if hasattr(os, "register_at_fork"):
     # Already here, not in configure(): a fork while another thread configures must find it registered.
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_fork.before, after_in_parent=_fork.after_in_parent, after_in_child=_after_fork)

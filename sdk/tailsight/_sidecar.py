@@ -1,36 +1,35 @@
 """The service's side of the sidecar: the rings, the process that reads them, and a thread where none can be started.
 
-The sidecar is started with the first finished request, by a thread of a moment; what is recorded meanwhile waits in
-memory. A push looks at the shared memory now and then: a sidecar whose heart no longer beats is started again on the
-same rings, and what it had to say goes to the service's log.
+The first finished request makes the rings (_early.py) and has a thread of a moment start the sidecar. A push looks at
+the shared memory now and then: a sidecar whose heart no longer beats is started again on the same rings, and what it
+had to say goes to the service's log.
 """
 
 import contextlib
 import dataclasses
-import json
-import os
 import select
 import socket
 import threading
 import time
 from collections.abc import Callable
 
-from . import _record
-from ._backlog import Backlog
-from ._guard import caught, logger, warn_once
+from . import _record, _unread
+from ._early import Early, remove
+from ._guard import caught, warn_once
 from ._options import Settings
 from ._parse import waitable
-from ._ring import READER_SUFFIX, RingFile, RingWriter, Word
+from ._ring import RingFile, RingWriter, Word
 from ._sampling import Reason
 from ._sender import Sender
 from ._shared_counts import read_to_the_end, stats_in, word_of_decision, word_of_drop
-from ._sidecar_start import CannotStart, close_inherited, is_at_its_end, make_rings, start, thread_for
+from ._sidecar_start import PYTHON, CannotStart, is_at_its_end, pass_on, start, thread_for
 from ._stats import Counters, DropReason, Stats
 
 _LOOK_EVERY_NS = 1_000_000_000
 _MAX_STARTS = 5  # in a row, without one that lasted
 _LASTED_S = 60.0
 _POLL_S = 0.001
+_LAUNCH_WAITS_S = 1.0  # for the thread that makes the rings
 
 
 class Sidecar:
@@ -47,7 +46,7 @@ class Sidecar:
         self._counters = counters
         self._make_fallback = fallback
         self._on_start = on_start
-        self._early = Backlog(settings.buffer_bytes, counters)  # until the rings are there
+        self._early = Early(settings, counters, self._adopt, self._use)  # until the rings are whole
         self._tallies: dict[int, int] = {}  # what the words of this side say, also before they are there
         self._begun = False
         self._file: RingFile | None = None
@@ -131,6 +130,9 @@ class Sidecar:
         """
         until = time.monotonic() + waitable(timeout_s)
         self._closing = True
+        if wait and not self._begun and _unread.has_children() and _unread.is_there(self._settings, python=PYTHON):
+            self._begun = True  # for what children left
+            self._launch()
         launcher = self._launcher
         if wait and launcher is not None and launcher is not threading.current_thread():
             launcher.join(max(0.0, until - time.monotonic()))
@@ -151,8 +153,8 @@ class Sidecar:
             self._ended = self.stats()
             self._file = self._writer = self._service_end = None
             service_end.close()
-        elif self._early:
-            self._send_early_here(max(0.0, until - time.monotonic()))
+        elif file is not None or self._early.backlog:
+            self._send_early_here(file, max(0.0, until - time.monotonic()))
 
     @property
     def alive(self) -> bool:
@@ -177,19 +179,12 @@ class Sidecar:
         file, sender = self._file, self._sender
         if sender is not None:
             return dataclasses.replace(self._before, pending_bytes=sender.backlog.bytes)
-        return stats_in(file) if file is not None else Stats(0, {}, self._early.bytes, 0, 0, 0, 0)
+        return stats_in(file) if file is not None else Stats(0, {}, self._early.backlog.bytes, 0, 0, 0, 0)
 
     def abandon(self) -> None:
         """Let go of everything, in a forked child: it is the parent's."""
         self._closing = True
-        service_end, file = self._service_end, self._file
-        self._service_end = self._file = self._writer = None
-        if service_end is not None:
-            service_end.close()
-        if file is not None:
-            with contextlib.suppress(BufferError, ValueError):
-                file.close()
-        close_inherited(os.getppid())
+        self._service_end = self._file = self._writer = None  # closed by _fork.py
 
     # --- what the shared memory is told -----------------------------------------------------------------------------
 
@@ -211,10 +206,17 @@ class Sidecar:
     # --- before the rings are there ---------------------------------------------------------------------------------
 
     def _push_early(self, packed: bytes) -> None:
-        if not self._begun:
-            self._begun = True
-            self._on_start()
-        self._early.add(packed, _record.count(packed))
+        try:
+            if not self._begun:
+                self._begun = True
+                self._on_start()
+                if self._launching.acquire(blocking=False):
+                    try:
+                        self._early.begin()
+                    finally:
+                        self._launching.release()
+        finally:
+            self._early.push(packed)
         if self._writer is not None or self._sender is not None:
             self._move_early()  # they came in the meantime
         else:
@@ -239,20 +241,24 @@ class Sidecar:
         return True
 
     def _move_early(self) -> None:
-        while (packed := self._early.take()) is not None:
+        while (packed := self._early.backlog.take()) is not None:
             if self._writer is None:
                 if self._sender is not None:
                     self._sender.push(packed, _record.count(packed))
             elif not self._writer.push(packed):
                 self._counters.drop(DropReason.BUFFER_FULL, _record.count(packed))
 
-    def _send_early_here(self, timeout_s: float) -> None:
+    def _send_early_here(self, file: RingFile | None, timeout_s: float) -> None:
         """Send what no sidecar was started for, in this thread: the interpreter is on its way out."""
-        if self._early:
-            sender = self._make_fallback()
-            while (packed := self._early.take()) is not None:
-                sender.backlog.add(packed, _record.count(packed))
-            sender.close(timeout_s)
+        sender = self._make_fallback()
+        if file is not None:
+            self._file = None
+            self._early.retire()
+            read_to_the_end(file, sender.backlog.add)
+            remove(file)
+        while (packed := self._early.backlog.take()) is not None:
+            sender.backlog.add(packed, _record.count(packed))
+        sender.close(timeout_s)
 
     def _finish_here(self, file: RingFile, timeout_s: float) -> None:
         """Send what a sidecar that is gone left in the rings: nothing, if it ended as it should."""
@@ -260,19 +266,19 @@ class Sidecar:
             sender = self._make_fallback()
             if read_to_the_end(file, sender.backlog.add):
                 sender.close(timeout_s)
-                for path in (file.path, file.path.with_suffix(READER_SUFFIX)):
-                    path.unlink(missing_ok=True)
+                remove(file)
 
     # --- the process ------------------------------------------------------------------------------------------------
 
     def _launch(self) -> None:
         """Make the rings and start the sidecar, or the thread in its place. In a thread of a moment."""
-        if not self._launching.acquire(blocking=False):
+        if not self._launching.acquire(timeout=_LAUNCH_WAITS_S):
             return
         try:
             if self._service_end is None and self._sender is None:
                 try:
-                    self._make_rings()
+                    if self._writer is None:
+                        self._early.complete(self._file)
                     self._move_early()  # from here on a kill -9 loses nothing
                     self._start_process()
                 except Exception as error:
@@ -286,14 +292,15 @@ class Sidecar:
         finally:
             self._launching.release()
 
-    def _make_rings(self) -> None:
-        file = make_rings(self._settings)
+    def _adopt(self, file: RingFile) -> None:
         self._nudge_over = file.words[Word.RING_BYTES] // 2
         self._next_look_ns = time.monotonic_ns() + _LOOK_EVERY_NS
         self._file = file
         for word, tally in self._tallies.copy().items():
             file.words[word] = tally
-        self._writer = RingWriter(file)
+
+    def _use(self, writer: RingWriter) -> None:
+        self._writer = writer
 
     def _fall_back(self, error: Exception) -> None:
         warn_once(
@@ -305,14 +312,14 @@ class Sidecar:
         file, self._file = self._file, None
         service_end, self._service_end = self._service_end, None
         self._writer = None
+        self._early.retire()
         if service_end is not None:
             service_end.close()
         sender = self._make_fallback()
         if file is not None:
             self._before = stats_in(file)
             read_to_the_end(file, sender.push)
-            for path in (file.path, file.path.with_suffix(READER_SUFFIX)):
-                path.unlink(missing_ok=True)
+            remove(file)
         self._sender = sender
 
     def _start_process(self) -> None:
@@ -378,16 +385,5 @@ class Sidecar:
 
     def _listen_now(self) -> None:
         """Pass what the sidecar has to say to this process's logger."""
-        service_end = self._service_end
-        if service_end is None:
-            return
-        said = b""
-        with contextlib.suppress(OSError):
-            while chunk := service_end.recv(65536, socket.MSG_DONTWAIT):
-                said += chunk
-        for line in said.splitlines():
-            try:
-                message = json.loads(line)
-                logger.log(int(message["level"]), "%s (the sidecar)", message["message"])
-            except Exception as error:  # half a line, or a log handler that raises
-                caught("reading what the sidecar says", error)
+        if self._service_end is not None:
+            pass_on(self._service_end)

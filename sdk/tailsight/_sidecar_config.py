@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ._destination import destination_mark
+from ._destination import own_mark
 from ._options import Settings
 
 READY = b"ready\n"
@@ -29,15 +29,13 @@ class Config:
         settings = {name: _plain(getattr(self.settings, name)) for name in names}
         content = {"pid": self.pid, "ring": str(self.ring), "settings": settings}
         if not secrets:
-            content["destination"] = destination_mark(*self.destination)
+            content["destination"] = own_mark(*self.destination)
         return content
 
     @property
     def destination(self) -> tuple[str, Mapping[str, str]]:
         """Where batches go, and as whose: the endpoint and the headers, or the file."""
-        if self.settings.transport == "file":
-            return self.settings.file, {}
-        return self.settings.endpoint, self.settings.headers
+        return destination_of(self.settings)
 
     def to_json(self) -> bytes:
         """Encode as one line."""
@@ -56,6 +54,13 @@ class Config:
             again = _again(value)
             values[name] = MappingProxyType(again) if isinstance(again, dict) else again
         return cls(Settings(**values), pid=content["pid"], ring=Path(content["ring"]))
+
+
+def destination_of(settings: Settings) -> tuple[str, Mapping[str, str]]:
+    """Return where batches go, and as whose: the endpoint and the headers, or the file."""
+    if settings.transport == "file":
+        return settings.file, {}
+    return settings.endpoint, settings.headers
 
 
 def _plain(value: Any) -> Any:

@@ -37,6 +37,7 @@ from ._stats import DropReason, counters
 
 _MAX_PAUSE_S = 1.0
 _LOOK_AROUND_S = 30.0  # how often it looks for what other sidecars left behind
+_LOOK_FOR_UNREAD_S = 1.0  # how often for what nobody ever read: children that ended at once may be many
 _AFTER_THE_SERVICE_S = 10.0  # how long it goes on trying once the service is gone without a word
 _SETTLE_S = 0.000_2  # between reading a ring's head and its bytes, see _ring.py
 _LOCK_PATIENCE_S = 5.0
@@ -89,6 +90,7 @@ class Loop:
         )
         _begin_with(self._words)
         self._next_look_around = 0.0
+        self._next_look_for_unread = 0.0
         self._finisher = Finisher(
             file,
             self._collector,
@@ -192,6 +194,8 @@ class Loop:
             if self._courier.settled:
                 self._words[Word.FLUSH_DONE] = self._words[Word.FLUSH_WANTED]
             counters.drop(DropReason.SHUTDOWN, self._spool.close())
+            self._report()
+            self._finisher.look_for_unread(away=self._courier.away, until=self._deadline or self._now())
         except Exception as error:
             caught("the sidecar's end", error)
         self._report()
@@ -199,12 +203,15 @@ class Loop:
         self._collector.close()
 
     def _look_around(self) -> None:
-        if self._now() < self._next_look_around:
-            return
-        self._next_look_around = self._now() + _LOOK_AROUND_S
+        now = self._now()
         try:
-            self._finisher.look(away=self._courier.away)
-            self._spool.take_over()
+            if now >= self._next_look_around:
+                self._next_look_around = now + _LOOK_AROUND_S
+                self._finisher.look(away=self._courier.away)
+                self._spool.take_over()
+            elif now >= self._next_look_for_unread:
+                self._next_look_for_unread = now + _LOOK_FOR_UNREAD_S
+                self._finisher.look_for_unread(away=self._courier.away)
         except OSError as error:
             caught("looking for what was left behind", error)
 
@@ -269,7 +276,8 @@ class _ToTheService(logging.Handler):
 
     def ready(self) -> None:
         """Tell the service that its sidecar works, and then what there was to say before that."""
-        self._service.send(READY)
+        with contextlib.suppress(OSError):  # it was killed just now
+            self._service.send(READY)
         early, self._before_ready = self._before_ready or [], None
         for line in early:
             self._pass_on(line)
@@ -285,11 +293,20 @@ def main(service: socket.socket) -> None:
     with service.makefile("rb") as lines:
         config = Config.from_json(lines.readline())
     file = RingFile.attach(config.ring)
-    reader_fd = os.open(config.ring.with_suffix(READER_SUFFIX), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    reader = config.ring.with_suffix(READER_SUFFIX)
+    reader_fd = os.open(reader, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     _lock(reader_fd)
-    service.setblocking(False)
-    if _is_at_its_end(service):  # the service was killed meanwhile: somebody else may have begun to finish its rings
-        fcntl.flock(file.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        service.setblocking(False)
+        if _is_at_its_end(service):  # it was killed meanwhile: somebody else may be about to finish its rings
+            _lock(file.fd)
+        if config.ring.exists():  # or has done so
+            _work(service, config, file)
+    finally:
+        reader.unlink(missing_ok=True)
+
+
+def _work(service: socket.socket, config: Config, file: RingFile) -> None:
     handler = _ToTheService(service, file.words)
     logger = logging.getLogger("tailsight")
     logger.addHandler(handler)
@@ -303,15 +320,14 @@ def main(service: socket.socket) -> None:
     loop._report()
     handler.ready()
     loop.run()
-    config.ring.with_suffix(READER_SUFFIX).unlink(missing_ok=True)
 
 
-def _lock(reader_fd: int) -> None:
+def _lock(fd: int) -> None:
     """Become the one who reads. Another sidecar may hold the lock for a moment, to look; or one that ends just now."""
     until = time.monotonic() + _LOCK_PATIENCE_S
     while True:
         try:
-            fcntl.flock(reader_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             if time.monotonic() > until:
                 raise

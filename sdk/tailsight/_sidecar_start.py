@@ -2,8 +2,8 @@
 
 import contextlib
 import fcntl
+import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -12,17 +12,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ._folders import make_private, runtime_folder
-from ._guard import run_guarded
+from ._fork import known, no_fork
+from ._guard import caught, logger, run_guarded
 from ._options import Settings
 from ._ring import RingFile
 from ._sidecar_config import READY, Config
+from ._signals import raise_if_host_signal
 
 MAIN = Path(__file__).with_name("_sidecar_main.py")
 
 START_TIMEOUT_S = 20.0
-
-opened: set[int] = set()
-"""Descriptors that a start in progress has opened. A child that is forked meanwhile has them too, and closes them."""
 
 PYTHON = sys.hexversion >> 16  # major and minor version: marshal's format depends on it
 
@@ -31,42 +30,58 @@ class CannotStart(Exception):  # noqa: N818  it says what is the case
     """No sidecar can be had here. The message says why."""
 
 
-def make_rings(settings: Settings) -> RingFile:
-    """Make the shared memory, and lock it: that says that this service is alive. Raises CannotStart."""
+def make_rings(settings: Settings, *, beyond: Path | None = None) -> RingFile:
+    """Make the shared memory, and lock it: that says that this service is alive. Raises CannotStart.
+
+    That takes a fraction of a millisecond, since only an early writer's part is reserved. `beyond`: only in the folders
+    after the one of this file, where there was no room for the rest.
+    """
     problem: OSError | None = None
-    for folder in runtime_folder(settings.runtime_dir):
+    folders = runtime_folder(settings.runtime_dir)
+    if beyond is not None:
+        folders = folders[folders.index(beyond.parent) + 1 :] if beyond.parent in folders else []
+    for folder in folders:
+        path = folder / f"{os.getpid()}-{os.urandom(6).hex()}.ring"
         try:
             make_private(folder)
-            path = folder / f"{os.getpid()}-{os.urandom(6).hex()}.ring"
-            with _above_the_standard_ones():
-                file = RingFile.create(path, settings.buffer_bytes, python=PYTHON)
-            fcntl.flock(file.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.describe(Config(settings, pid=os.getpid(), ring=path).plain(secrets=False))
+            with no_fork(), _above_the_standard_ones():
+                file = known(RingFile.create(path, settings.buffer_bytes, python=PYTHON, early=True))
+            try:
+                fcntl.flock(file.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file.describe(Config(settings, pid=os.getpid(), ring=path).plain(secrets=False))
+            except BaseException:  # a signal handler of the host may raise what it likes
+                path.unlink(missing_ok=True)
+                raise
             return file
         except OSError as error:  # no such folder, no room in it, not ours: the next one
+            raise_if_host_signal(error)
             problem = error
-    raise CannotStart(f"no folder for the shared memory: {problem}")
+    raise CannotStart(f"no folder for the shared memory: {problem or 'there is no room in it'}")
 
 
 def start(settings: Settings, file: RingFile) -> socket.socket:
     """Start a sidecar and wait until it reads the rings. Return the socket to it. Raises OSError or CannotStart."""
-    with _above_the_standard_ones():
-        ours, theirs = socket.socketpair()
-    opened.update((ours.fileno(), theirs.fileno()))
-    mine = (ours.fileno(), theirs.fileno())
+    # Said before there is somebody to hear it: if this process is killed now, the sidecar still knows what to do.
+    said_to_it = Config(settings, pid=os.getpid(), ring=file.path).to_json()
+    command = [_interpreter(), "-I", str(MAIN), f"for-process-{os.getpid()}"]
+    with no_fork():
+        with _above_the_standard_ones():
+            ours, theirs = socket.socketpair()
+        known(ours)
+        try:
+            with theirs:
+                ours.setblocking(False)
+                rest = said_to_it[ours.send(said_to_it) :]
+                process = subprocess.Popen(  # noqa: S603  our own script, under this very interpreter
+                    command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, bufsize=0
+                )
+        except BaseException:
+            ours.close()
+            raise
+        if process.stderr is not None:
+            known(process.stderr)
     try:
-        # Said before there is somebody to hear it: if this process is killed now, the sidecar still knows what to do.
-        said_to_it = Config(settings, pid=os.getpid(), ring=file.path).to_json()
-        ours.setblocking(False)
-        rest = said_to_it[ours.send(said_to_it) :]
-        command = [_interpreter(), "-I", str(MAIN), f"for-process-{os.getpid()}"]
-        with (
-            theirs,
-            subprocess.Popen(  # noqa: S603  our own script, under this very interpreter
-                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-            ) as process,
-        ):
-            theirs.close()
+        with process:
             ours.settimeout(START_TIMEOUT_S)
             said = b""
             with contextlib.suppress(OSError):
@@ -77,10 +92,7 @@ def start(settings: Settings, file: RingFile) -> socket.socket:
                 raise CannotStart(_last_words(process) or f"it did not answer within {START_TIMEOUT_S:g} s")
     except BaseException:
         ours.close()
-        theirs.close()
         raise
-    finally:
-        opened.difference_update(mine)
     ours.setblocking(False)
     return ours
 
@@ -100,20 +112,6 @@ def _above_the_standard_ones() -> Iterator[None]:
     finally:
         for fd in held:
             os.close(fd)
-
-
-def close_inherited(parent: int) -> None:
-    """Close, in a forked child, what a start in progress in the parent had open: a lock among it."""
-    for fd in opened:
-        with contextlib.suppress(OSError):
-            os.close(fd)
-    opened.clear()
-    ring = re.compile(rf"/{parent}-[0-9a-f]{{12}}\.ring( \(deleted\))?$")
-    with contextlib.suppress(OSError):  # no /proc: not Linux
-        for entry in Path("/proc/self/fd").iterdir():
-            with contextlib.suppress(OSError):
-                if ring.search(str(entry.readlink())):
-                    os.close(int(entry.name))
 
 
 def is_at_its_end(service_end: socket.socket) -> bool:
@@ -154,3 +152,17 @@ def thread_for(task: str, work: Callable[[], object]) -> threading.Thread:
     return threading.Thread(
         target=run_guarded, args=(f"the sidecar's {task}", work), name=f"tailsight-{task}", daemon=True
     )
+
+
+def pass_on(service_end: socket.socket) -> None:
+    """Pass what the sidecar has to say to this process's logger."""
+    said = b""
+    with contextlib.suppress(OSError):
+        while chunk := service_end.recv(65536, socket.MSG_DONTWAIT):
+            said += chunk
+    for line in said.splitlines():
+        try:
+            message = json.loads(line)
+            logger.log(int(message["level"]), "%s (the sidecar)", message["message"])
+        except Exception as error:  # half a line, or a log handler that raises
+            caught("reading what the sidecar says", error)

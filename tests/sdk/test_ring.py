@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tailsight import _ring
-from tailsight._ring import MIN_RING_BYTES, RINGS, RingFile, RingReader, RingWriter, Word, ring_bytes
+from tailsight._ring import EARLY_BYTES, MIN_RING_BYTES, RINGS, RingFile, RingReader, RingWriter, Word, ring_bytes
 
 SMALL = RINGS * MIN_RING_BYTES
 
@@ -222,3 +223,41 @@ def test_no_two_words_share_a_place() -> None:
 @pytest.mark.parametrize(("wanted", "size"), [(0, MIN_RING_BYTES), (16 * 2**20, 2 * 2**20), (17 * 2**20, 2 * 2**20)])
 def test_the_rings_fit_into_what_was_allowed(wanted: int, size: int) -> None:
     assert ring_bytes(wanted) == size
+
+
+def test_an_early_ring_takes_what_fits_and_the_whole_ones_go_on_where_it_ends(tmp_path: Path) -> None:
+    ring = RingFile.create(tmp_path / "early.ring", 8 * 1024 * 1024, python=1, early=True)
+    assert ring.path.stat().st_blocks * 512 < 256 * 1024
+    early = RingWriter(ring, early=True)
+    record = b"x" * 1000
+    taken = 0
+    while early.push(record):
+        taken += 1
+    assert 60 <= taken <= EARLY_BYTES // 1000
+    ring.reserve()
+    assert ring.path.stat().st_blocks * 512 >= 8 * 1024 * 1024
+    whole = RingWriter(ring, beside=True)
+    assert whole.push(b"beside")
+    whole.succeed(early)
+    assert early.push(b"") == 0, "it takes no more"
+    for number in range(RINGS):  # the last one used is used again: the room of one must be gone first
+        assert whole.push(b"%d" % number)
+    while whole.push(record):
+        taken += 1
+    assert taken > 7 * 1024
+    assert Counter(read(RingReader(RingFile.attach(ring.path)))) == {
+        record: taken,
+        b"beside": 1,
+        **{b"%d" % number: 1 for number in range(RINGS)},
+    }
+
+
+def test_an_early_push_that_was_cut_short_keeps_its_ring_from_being_written(ring: RingFile) -> None:
+    early = RingWriter(ring, early=True)
+    assert early.push(b"one")
+    early._free.pop()  # as a push that a signal handler ended
+    whole = RingWriter(ring, beside=True)
+    whole.succeed(early)
+    assert len(whole._free) == RINGS - 1
+    assert whole.push(b"two")
+    assert sorted(read(RingReader(RingFile.attach(ring.path)))) == [b"one", b"two"]

@@ -289,13 +289,11 @@ def test_a_service_killed_before_its_sidecar_began_is_finished_by_the_next(
         collector,
         """
         from tailsight import _sidecar
-        def start(settings, file):
-            print(flush=True)
-            sys.stdin.readline()
-        _sidecar.start = start
+        _sidecar.start = lambda settings, file: threading.Event().wait()
         for n in range(10):
             with tailsight.request("r"):
                 pass
+        print(flush=True)
         sys.stdin.readline()
         """,
         TAILSIGHT_SERVICE="victim",
