@@ -24,6 +24,9 @@ def store(engine: Store) -> Store:
         "sender_batches",
         "alerts",
         "gate_reports",
+        "profile_samples",
+        "profile_requests",
+        "profiles",
     ):
         engine.run(f"TRUNCATE TABLE {table}")
     return engine

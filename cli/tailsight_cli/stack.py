@@ -56,6 +56,7 @@ class Stack:
         tokens: Path | None = None,
         insecure: bool = False,
         alerts: Path | None = None,
+        sources: Path | None = None,
         on_words: Callable[[str, str], None] | None = None,
     ) -> None:
         self._ports = ports
@@ -74,6 +75,8 @@ class Stack:
             self._arguments.append("--insecure")
         if alerts is not None:
             self._arguments += ["--alerts", str(alerts)]
+        if sources is not None:
+            self._arguments += ["--sources", str(sources)]
         self._dashboard_host = dashboard_host(ports.host, insecure=insecure and tokens is None)
         self._first_words: list[tuple[str, str]] = []
         self._cleanup = ExitStack()

@@ -1,147 +1,85 @@
-"""OTLP files into a collector or straight into a store.
+"""Trace files of any known format into a collector or straight into a store.
 
-A file is `.otlp` (length-delimited `ExportTraceServiceRequest` messages, what the SDK's file transport and the sample
-traces are), one OTLP protobuf request, one OTLP/JSON request, or JSON lines of such requests (the OpenTelemetry file
-exporter); each also packed as `.gz` or `.zst`. The kind is found by content, not by name.
+The format is found by content (importing/registry.py); gzip and zstd are unpacked on the way. A file is read to its end
+and kept aside (importing/spool.py) before anything of it is sent: a broken file adds nothing, and the same file again
+adds nothing either.
 """
 
 from __future__ import annotations
 
-import gzip
-import io
-import json
 import time
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
 
-import httpx
-import zstandard
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tailsight_collector.errors import BadRequestError, CollectorError, UnknownFormatError, UnreadableFileError
-from tailsight_collector.keep.records import encode_record, split_messages
-from tailsight_collector.receive import otlp_json
+from tailsight.attributes import SENDER_ID
+from tailsight_collector.errors import CollectorError, UnknownFormatError, UnreadableFileError
+from tailsight_collector.importing.known import FORMATS, format_of
+from tailsight_collector.importing.registry import Format, Options, Report
+from tailsight_collector.importing.shape import in_words
+from tailsight_collector.importing.source import FileSource, file_source, translated
+from tailsight_collector.importing.spool import Spool
+from tailsight_collector.importing.targets import CollectorTarget, StoreTarget, Target
 from tailsight_collector.receive.checks import DAY_NS, YEAR_2000_NS, check
-from tailsight_collector.receive.signals import PROTOBUF
-from tailsight_collector.zstd_frames import is_zstd, unpacked
-from tailsight_storage import Store
 
-INSERT_BYTES = 16 * 1024 * 1024
-SEND_ATTEMPTS = 8
-SEND_TIMEOUT_S = 60.0
-MAX_RETRY_WAIT_S = 10.0
-_RETRYABLE = frozenset({429, 502, 503, 504})
-_GZIP_MAGIC = b"\x1f\x8b"
+__all__ = [
+    "CollectorTarget",
+    "FileReport",
+    "Imported",
+    "StoreTarget",
+    "Target",
+    "import_files",
+    "import_sources",
+    "read_requests",
+    "relabel",
+]
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done ("reading", "storing"), how much of it is done, and of how much: bytes, or spans."""
+
+
+@dataclass(slots=True)
+class FileReport:
+    """What came of one file. `format`: its name; `report`: of its records; `spans`: stored, or tried to.
+
+    `already`: spans of these that the store is known to have had; `same_as`: a file before it with the same content.
+    """
+
+    name: str
+    format: str
+    title: str
+    report: Report
+    spans: int = 0
+    already: int = 0
+    same_as: str = ""
 
 
 @dataclass(slots=True)
 class Imported:
     """What an import read. The window is [first start, last end] of the accepted spans, in Unix nanoseconds.
 
-    `skipped` says of each file that is no trace file what it is instead.
+    `skipped` says of each file that is no trace file what it is instead, `failed` of each that could not be read why.
     """
 
     files: int = 0
     skipped: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    reports: list[FileReport] = field(default_factory=list)
     spans: int = 0
+    already: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     first_start_ns: int = 0
     last_end_ns: int = 0
 
     @property
     def accepted_spans(self) -> int:
-        """How many spans were stored."""
+        """How many spans were stored, or were in the store already."""
         return self.spans - self.rejected.total()
-
-
-class Target(Protocol):
-    """Where requests go."""
-
-    def send(self, requests: Iterator[ExportTraceServiceRequest]) -> None:
-        """Take the requests of one file."""
-
-
-class CollectorTarget:
-    """A running collector, over OTLP/HTTP."""
-
-    def __init__(
-        self,
-        endpoint: str,
-        sleep: Callable[[float], None] = time.sleep,
-        *,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        """`headers` are further ones, with a token, say."""
-        self._headers = {**(headers or {}), "Content-Type": PROTOBUF}
-        self._url = endpoint.rstrip("/").removesuffix("/v1/traces") + "/v1/traces"
-        self._endpoint = endpoint
-        self._sleep = sleep
-
-    def send(self, requests: Iterator[ExportTraceServiceRequest]) -> None:
-        """Post each request, waiting out a collector that is busy; raises CollectorError where it cannot."""
-        with httpx.Client(timeout=SEND_TIMEOUT_S) as client:
-            for request in requests:
-                self._post(client, request.SerializeToString())
-
-    def _post(self, client: httpx.Client, body: bytes) -> None:
-        for attempt in range(SEND_ATTEMPTS):
-            try:
-                answer = client.post(self._url, content=body, headers=self._headers)
-            except httpx.HTTPError as error:
-                raise CollectorError(
-                    f"collector {self._endpoint} does not answer: {error}; start one with `tailsight up`, "
-                    "name another with --endpoint, or load into a folder with --store chdb:///folder"
-                ) from None
-            if answer.status_code == 200:
-                ExportTraceServiceResponse.FromString(answer.content)  # an answer of something else raises
-                return
-            if answer.status_code in (401, 403):
-                raise CollectorError(
-                    f"{self._endpoint} asks for a token that may send (status {answer.status_code}): set "
-                    "OTEL_EXPORTER_OTLP_HEADERS='Authorization=Bearer%20TOKEN'; `tailsight token create` makes one"
-                )
-            if answer.status_code not in _RETRYABLE or attempt == SEND_ATTEMPTS - 1:
-                raise CollectorError(
-                    f"{self._endpoint} refused a request with status {answer.status_code}; "
-                    "is that a collector's OTLP port (4318 by default)?"
-                )
-            wanted = answer.headers.get("Retry-After", "")
-            self._sleep(min(float(wanted) if wanted.isdigit() else 2.0**attempt / 4, MAX_RETRY_WAIT_S))
-
-
-class StoreTarget:
-    """A store in this process, without a collector. The same file again on the same day (UTC) adds nothing."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def send(self, requests: Iterator[ExportTraceServiceRequest]) -> None:
-        """Insert the requests, many at a time; raises StorageError where the store refuses."""
-        received_ns = time.time_ns()
-        batch: list[bytes] = []
-        size = 0
-        for request in requests:
-            batch.append(request.SerializeToString(deterministic=True))
-            size += len(batch[-1])
-            if size >= INSERT_BYTES:
-                self._insert(batch, received_ns)
-                batch, size = [], 0
-        if batch:
-            self._insert(batch, received_ns)
-
-    def _insert(self, batch: list[bytes], received_ns: int) -> None:
-        token = sha256(b"".join(batch)).hexdigest()  # of the content alone, so that a repetition is recognised
-        segment = b"".join(encode_record(request, received_ns) for request in batch)
-        self._store.insert_otlp_traces(segment, token)
 
 
 def import_files(
@@ -150,110 +88,148 @@ def import_files(
     *,
     run: str | None = None,
     service: str | None = None,
-    on_progress: Callable[[int], None] = lambda _: None,
+    options: Options | None = None,
 ) -> Imported:
-    """Send all spans of the files; `run` and `service` replace those labels. `on_progress` gets the bytes read so far.
+    """Import files by their paths; as `import_sources`."""
+    return import_sources(
+        (partial(file_source, path) for path in paths), target, run=run, service=service, options=options
+    )
 
-    Every file is read to its end and decoded before anything of it is sent, so that a broken file adds nothing. Files
-    that are no trace files at all are skipped and named in the result, as `*` matches a README too; but if no other is
-    left, that is an error. Raises UnreadableFileError with the file and what is wrong.
+
+def import_sources(
+    sources: Iterable[Callable[[], FileSource]],
+    target: Target,
+    *,
+    run: str | None = None,
+    service: str | None = None,
+    options: Options | None = None,
+    on_progress: Progress = lambda _what, _done, _total: None,
+) -> Imported:
+    """Send all spans of the sources; `run` and `service` replace those labels.
+
+    Every file is read to its end before anything of it is sent, so that a broken file adds nothing; the others are read
+    all the same, and `failed` names it. Files that are no trace files at all are in `skipped`, as `*` matches a README
+    too. If no file is left, the first error is raised: UnreadableFileError, with the file and what is wrong.
     """
     imported = Imported()
-    bytes_done = 0
-    unknown: UnknownFormatError | None = None
-    for path in paths:
+    first_error: UnreadableFileError | None = None
+    sent: dict[str, str] = {}  # what has gone out in this call, by its identity
+    for open_source in sources:
         try:
-            requests = read_requests(path)
+            source = open_source()
+            with Spool() as spool:
+                of_file = _read_into(spool, source, imported, options or Options(), on_progress, run, service)
+                if spool.sender in sent:
+                    of_file.same_as, of_file.already = sent[spool.sender], of_file.spans
+                else:
+                    _send(spool, of_file, target, on_progress)
+                    sent[spool.sender] = source.name
+                imported.files += 1
+                imported.already += of_file.already
         except UnknownFormatError as error:
-            unknown = error
+            first_error = first_error or error
             imported.skipped.append(str(error))
-        else:
-            for request in requests:
-                relabel(request, run=run, service=service)
-            target.send(_tallied(requests, imported))
-            imported.files += 1
-        bytes_done += path.stat().st_size
-        on_progress(bytes_done)
-    if unknown and not imported.files:
-        raise unknown
+        except UnreadableFileError as error:
+            first_error = error if first_error is None or isinstance(first_error, UnknownFormatError) else first_error
+            imported.failed.append(str(error))
+    if first_error and not imported.files:
+        raise first_error
     return imported
 
 
-def read_requests(path: Path) -> list[ExportTraceServiceRequest]:
-    """Read one file of any accepted kind; raises UnreadableFileError."""
-    try:
-        data = _unpacked(path.read_bytes())
-    except OSError as error:
-        raise UnreadableFileError(f"{path}: {error.strerror or error}") from None
-    except (EOFError, zlib.error, zstandard.ZstdError) as error:
-        raise UnreadableFileError(f"{path}: the packed file is damaged: {error}") from None
-    if not data:
-        raise UnreadableFileError(f"{path}: the file is empty")
-    try:
-        if data.lstrip()[:1] in (b"{", b"["):
-            return list(_from_json(data))
-        return _from_protobuf(data)
-    except _NoTraceError as error:
-        raise UnknownFormatError(f"{path}: {error}") from None
-    except BadRequestError as error:
-        raise UnreadableFileError(f"{path}: {error}") from None
+def read_requests(path: Path, options: Options | None = None) -> Iterator[ExportTraceServiceRequest]:
+    """Read one file of any known format; raises UnreadableFileError."""
+    source = file_source(path)
+    report = Report()
+    with translated(source.name):
+        yield from _requests(source, options or Options(), report)
+        _refuse_if_nothing_is_kept(source, report)
 
 
-class _NoTraceError(Exception):
-    """The content is of no kind that is known here."""
+def _requests(source: FileSource, options: Options, report: Report) -> Iterator[ExportTraceServiceRequest]:
+    return _format(source).read(source, options, report)
 
 
-def _unpacked(data: bytes) -> bytes:
-    if data.startswith(_GZIP_MAGIC):
-        return gzip.decompress(data)
-    if is_zstd(data[:4]):
-        return b"".join(unpacked(io.BytesIO(data)))
-    return data
-
-
-def _from_json(data: bytes) -> Iterator[ExportTraceServiceRequest]:
-    try:
-        documents = [json.loads(data)]
-    except ValueError:
-        documents = []
-        for number, line in enumerate(data.splitlines(), 1):
-            if line.strip():
-                try:
-                    documents.append(json.loads(line))
-                except ValueError as error:
-                    raise BadRequestError(f"line {number} is not JSON: {error}") from None
-    for document in documents:
-        if not isinstance(document, dict) or not ({"resourceSpans"} & document.keys()):
-            shown = ", ".join(sorted(map(str, document))[:5]) if isinstance(document, dict) else type(document).__name__
-            raise _NoTraceError(
-                f"this JSON is not OTLP: it holds {shown or 'nothing'}; wanted is an object with resourceSpans"
-            )
-        yield otlp_json.traces_from_document(document)
-
-
-def _from_protobuf(data: bytes) -> list[ExportTraceServiceRequest]:
-    """Try length-delimited messages first, then one bare message: the former is never valid as the latter."""
-    try:
-        requests = [ExportTraceServiceRequest.FromString(bytes(message)) for message in split_messages(data)]
-        if any(request.resource_spans for request in requests):
-            return requests
-    except (ValueError, DecodeError):
-        pass
-    try:
-        request = ExportTraceServiceRequest.FromString(data)
-    except DecodeError:
-        request = ExportTraceServiceRequest()
-    if not request.resource_spans:
-        raise _NoTraceError(
-            f"the file begins with {_beginning(data)} and is neither OTLP protobuf (one request, or length-delimited "
-            "requests as .otlp) nor OTLP/JSON; each may be packed as .gz or .zst"
+def _format(source: FileSource) -> Format:
+    if not source.head:
+        raise UnreadableFileError(f"{source.name}: the file is empty")
+    found = format_of(source.head)
+    if found is None:
+        titles = "; ".join(each.title for each in FORMATS)
+        raise UnknownFormatError(
+            f"{source.name}: it begins with {in_words(source.head)}, and that is none of the formats that can be read: "
+            f"{titles}; each may be packed as .gz or .zst"
         )
-    return [request]
+    return found
 
 
-def _beginning(data: bytes) -> str:
-    text = data[:12]
-    return repr(text.decode()) if text.isascii() and text.decode().isprintable() else text.hex(" ")
+def _refuse_if_nothing_is_kept(source: FileSource, report: Report) -> None:
+    if report.kept or not report.refused:
+        return
+    reason, refusal = max(report.refused.items(), key=lambda item: item[1].count)
+    raise UnreadableFileError(
+        f"{source.name}: none of its {report.read:,} {report.unit} can be kept: {reason} ({refusal.count:,} times, "
+        f"first at {refusal.first})"
+    )
+
+
+def _read_into(
+    spool: Spool,
+    source: FileSource,
+    imported: Imported,
+    options: Options,
+    on_progress: Progress,
+    run: str | None,
+    service: str | None,
+) -> FileReport:
+    """Put all of a file's spans aside, and count them."""
+    report = Report()
+    found = Imported()
+    furthest = 0
+
+    def on_read(done: int) -> None:
+        nonlocal furthest
+        furthest = max(furthest, done)  # some formats go through a file twice
+        on_progress(f"reading {source.name}", furthest, source.size_bytes)
+
+    with translated(source.name):
+        format_ = _format(source)
+        source.on_read = on_read
+        for request in format_.read(source, options, report):
+            if run is not None or service is not None:
+                relabel(request, run=run, service=service)
+                _rename_senders(request, run, service)
+            _count(request, found)
+            spool.add(request)
+        _refuse_if_nothing_is_kept(source, report)
+    imported.spans += found.spans
+    imported.rejected.update(found.rejected)
+    if found.first_start_ns:
+        first = imported.first_start_ns or found.first_start_ns
+        imported.first_start_ns = min(first, found.first_start_ns)
+        imported.last_end_ns = max(imported.last_end_ns, found.last_end_ns)
+    of_file = FileReport(source.name, format_.name, format_.title, report, found.spans)
+    imported.reports.append(of_file)
+    return of_file
+
+
+def _send(spool: Spool, of_file: FileReport, target: Target, on_progress: Progress) -> None:
+    done = 0
+
+    def on_sent(spans: int, already: bool) -> None:
+        nonlocal done
+        done += spans
+        of_file.already += spans if already else 0
+        on_progress(f"storing {of_file.name}", done, spool.spans)
+
+    try:
+        target.send(spool.batches(), on_sent)
+    except CollectorError as error:
+        raise _SendError(f"{error} ({done:,} of the {spool.spans:,} spans of {of_file.name} are stored)") from None
+
+
+class _SendError(CollectorError):
+    """The collector takes no more: no other file is worth trying."""
 
 
 def relabel(request: ExportTraceServiceRequest, *, run: str | None = None, service: str | None = None) -> None:
@@ -269,18 +245,26 @@ def relabel(request: ExportTraceServiceRequest, *, run: str | None = None, servi
             attributes.add(key=key).value.string_value = value
 
 
-def _tallied(requests: Iterable[ExportTraceServiceRequest], imported: Imported) -> Iterator[ExportTraceServiceRequest]:
-    """Count what passes by."""
-    for request in requests:
-        now_ns = time.time_ns()
-        checked = check(request, now_ns)
-        imported.spans += checked.spans
-        imported.rejected.update(checked.rejected)
-        for resource_spans in request.resource_spans:
-            for scope_spans in resource_spans.scope_spans:
-                for span in scope_spans.spans:
-                    if YEAR_2000_NS <= span.start_time_unix_nano <= span.end_time_unix_nano <= now_ns + DAY_NS:
-                        first = imported.first_start_ns or span.start_time_unix_nano
-                        imported.first_start_ns = min(first, span.start_time_unix_nano)
-                        imported.last_end_ns = max(imported.last_end_ns, span.end_time_unix_nano)
-        yield request
+def _rename_senders(request: ExportTraceServiceRequest, run: str | None, service: str | None) -> None:
+    """Give numbered batches another sender: with other labels they are others, and no repetition of what was sent."""
+    for resource_spans in request.resource_spans:
+        for scope_spans in resource_spans.scope_spans:
+            for attribute in scope_spans.scope.attributes:
+                if attribute.key == SENDER_ID:
+                    renamed = repr((attribute.value.string_value, run, service))
+                    attribute.value.string_value = sha256(renamed.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _count(request: ExportTraceServiceRequest, imported: Imported) -> None:
+    """Count what will be stored and rejected, and find the window."""
+    now_ns = time.time_ns()
+    checked = check(request, now_ns)
+    imported.spans += checked.spans
+    imported.rejected.update(checked.rejected)
+    for resource_spans in request.resource_spans:
+        for scope_spans in resource_spans.scope_spans:
+            for span in scope_spans.spans:
+                if YEAR_2000_NS <= span.start_time_unix_nano <= span.end_time_unix_nano <= now_ns + DAY_NS:
+                    first = imported.first_start_ns or span.start_time_unix_nano
+                    imported.first_start_ns = min(first, span.start_time_unix_nano)
+                    imported.last_end_ns = max(imported.last_end_ns, span.end_time_unix_nano)

@@ -28,6 +28,9 @@ COLUMNS = {
     "sender_batches": "received_at",
     "alerts": "at",
     "gate_reports": "kept_at",
+    "profile_samples": "received_at",
+    "profile_requests": "received_at",
+    "profiles": "received_at",
 }
 FOREVER = 0
 MAX_DAYS = 36_500

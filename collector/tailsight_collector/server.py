@@ -38,13 +38,16 @@ from tailsight_collector.keep.routes import Routes
 from tailsight_collector.listening import listen, url_of
 from tailsight_collector.query.sql_port import SqlPort
 from tailsight_collector.query.sql_watch import SqlWatch
-from tailsight_collector.receive.gate_reports import GateReports
+from tailsight_collector.receive.gate_reports import GATE_REPORTS
 from tailsight_collector.receive.http_guard import HttpGuard
 from tailsight_collector.receive.intake import Counts, Intake
+from tailsight_collector.receive.kept_documents import KeptDocuments
 from tailsight_collector.receive.limits import connections_for, raise_open_files_limit
 from tailsight_collector.receive.otlp_http import OtlpHttp
+from tailsight_collector.receive.profiles import PROFILES
 from tailsight_collector.receive.signals import METRICS, TRACES
 from tailsight_collector.settings import CollectorSettings
+from tailsight_collector.sources import SourceStages
 from tailsight_collector.watch.durations import INSERT_BOUNDS_S, Durations, timed
 from tailsight_collector.watch.logs import present_limit
 from tailsight_collector.watch.metrics import Metrics, SignalSource, Sources
@@ -102,13 +105,19 @@ class Collector:
         )
         self._sql_port: SqlPort | None = None
         self._alerts: RunningAlerts | None = None
-        self._gate_reports: GateReports | None = None
+        self._kept: list[KeptDocuments] = []
         self._is_recovered = False  # the embedded store: since the start nothing in it is in doubt
         self._addresses: Addresses | None = None
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="tailsight-decode")
         self._intakes = [
-            Intake(signal, line.journal, self._decoders, max_request_bytes=settings.max_request_bytes)
-            for signal, line in ((TRACES, self._traces), (METRICS, self._metrics))
+            Intake(
+                TRACES,
+                self._traces.journal,
+                self._decoders,
+                max_request_bytes=settings.max_request_bytes,
+                stages=SourceStages(settings.sources),
+            ),
+            Intake(METRICS, self._metrics.journal, self._decoders, max_request_bytes=settings.max_request_bytes),
         ]
         limits = settings.http_limits
         open_files, wanted = raise_open_files_limit(), limits.connections
@@ -155,7 +164,8 @@ class Collector:
                 any_name=self._settings.takes_any_name,
                 anybody_inserts=self._settings.sql_ingest,
             )
-        self._gate_reports = GateReports(self._store.another())
+        for kind in (GATE_REPORTS, PROFILES):
+            self._kept.append(KeptDocuments(kind, self._store.another()))
         self._start_alerts(self._store)
 
     def _start_alerts(self, store: Store) -> None:
@@ -186,7 +196,7 @@ class Collector:
         self._decoders.shutdown(wait=True, cancel_futures=True)
         self._traces.stop_taking()
         self._metrics.stop_taking()
-        queries_ended = self._gate_reports.close() if self._gate_reports else True
+        queries_ended = not [documents for documents in self._kept if not documents.close()]
         queries_ended = (self._alerts.close() if self._alerts else True) and queries_ended
         queries_ended = (self._sql_port.close() if self._sql_port else True) and queries_ended
         deadline_s = time.monotonic() + DRAIN_TIMEOUT_S
@@ -214,7 +224,7 @@ class Collector:
             metrics=metrics.page,
             access=self._access,
             only_name=settings.only_name,
-            gate_reports=self._gate_reports,
+            kept=self._kept,
         )
         self._sources.in_flight["http"] = otlp_http.in_flight
         servers = [http_server(otlp_http.app(), self._tls, guard)]

@@ -13,6 +13,8 @@ from tailsight_collector.guard.tokens import Token
 from tailsight_collector.receive.limits import HttpLimits
 from tailsight_collector.retention import Retention
 from tailsight_storage import ChdbDsn, StoreDsn, parse_dsn
+from tailsight_storage.source_files import built_in_rules
+from tailsight_storage.source_rules import Rules
 
 DEFAULT_DATA = Path("tailsight-data")
 DEFAULT_HOST = "127.0.0.1"
@@ -53,6 +55,8 @@ class CollectorSettings:
     http_limits: HttpLimits = field(default_factory=HttpLimits)
     retention: Retention = field(default_factory=lambda: Retention({}))
     alerts: AlertPlan | None = None
+    sources: Rules = field(default_factory=built_in_rules)
+    """What becomes of the spans that other tools send."""
 
     def __post_init__(self) -> None:
         named: dict[int, str] = {}

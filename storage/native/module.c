@@ -7,6 +7,7 @@
 #include <Python.h>
 
 #include "columns.h"
+#include "match.h"
 #include "number.h"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -72,7 +73,7 @@ scan_resource_spans(Slice message, uint64_t received_ns, Scan *out)
     uint64_t resource_bytes = 0;
     while (next_field(&f)) {
         if (f.number == 1) {
-            if (!is_single(&f, BYTES) || !check_attributes(f.bytes, 1)) {
+            if (!is_single(&f, BYTES) || !check_resource(f.bytes)) {
                 return false;
             }
             resource_bytes = length_of(f.bytes);
@@ -375,6 +376,47 @@ columns(PyObject *module, PyObject *const *args, Py_ssize_t count)
     return answer;
 }
 
+/* --- match --- */
+
+static PyObject *
+match(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    Py_buffer body, rules;
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "match(body, rules)");
+        return NULL;
+    }
+    if (PyObject_GetBuffer(args[0], &body, PyBUF_SIMPLE) < 0) {
+        return NULL;
+    }
+    if (PyObject_GetBuffer(args[1], &rules, PyBUF_SIMPLE) < 0) {
+        PyBuffer_Release(&body);
+        return NULL;
+    }
+    Slice message = {body.buf, (const uint8_t *)body.buf + body.len};
+    Slice table = {rules.buf, (const uint8_t *)rules.buf + rules.len};
+    Buffer found = {0};
+    enum Matched result;
+    Py_BEGIN_ALLOW_THREADS
+    result = match_request(message, table, &found);
+    Py_END_ALLOW_THREADS
+    PyObject *answer = NULL;
+    if (result == RULES_WRONG) {
+        PyErr_SetString(PyExc_ValueError, "the rules are not written as source_rules.py writes them");
+    } else if (found.is_full) {
+        PyErr_NoMemory();
+    } else if (result == ODD) {
+        answer = Py_NewRef(Py_None);
+    } else {
+        answer = PyBytes_FromStringAndSize((const char *)found.data, (Py_ssize_t)found.used);
+    }
+    drop(&found);
+    PyBuffer_Release(&rules);
+    PyBuffer_Release(&body);
+    return answer;
+}
+
 /* --- the module --- */
 
 static PyObject *
@@ -419,6 +461,7 @@ double_text(PyObject *module, PyObject *number)
 
 static PyMethodDef functions[] = {
     {"scan", (PyCFunction)(void (*)(void))scan, METH_FASTCALL, NULL},
+    {"match", (PyCFunction)(void (*)(void))match, METH_FASTCALL, NULL},
     {"columns", (PyCFunction)(void (*)(void))columns, METH_FASTCALL, NULL},
     {"set_up", (PyCFunction)(void (*)(void))set_up, METH_FASTCALL, NULL},
     {"double_text", double_text, METH_O, NULL},

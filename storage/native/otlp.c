@@ -1,7 +1,7 @@
 #include "otlp.h"
 
 /* As upb counts: what is nested more deeply is for its ears. */
-enum { MAX_DEPTH = 60 };
+enum { MAX_DEPTH = 60, STRING_INDEX = 8, ENTITY_REFS = 3 };
 
 static bool check_value(const Value *value, int depth);
 
@@ -12,6 +12,9 @@ read_value(Slice message, Value *out)
     *out = (Value){.type = UNSET};
     while (next_field(&f)) {
         if (f.number >= VALUE_TYPES) {
+            if (f.number == STRING_INDEX && f.wire == VARINT) {
+                return false; /* of the same oneof, for other signals than ours */
+            }
             continue;
         }
         static const unsigned wires[VALUE_TYPES] = {0, BYTES, VARINT, VARINT, FIXED64, BYTES, BYTES, BYTES};
@@ -78,23 +81,37 @@ check_value(const Value *value, int depth)
     return !f.is_wrong;
 }
 
-bool
-check_attributes(Slice message, uint32_t number)
+static bool
+read_string(const Fields *f, Slice *out)
+{
+    *out = f->bytes;
+    return is_single(f, BYTES) && is_utf8(f->bytes);
+}
+
+/* Nothing of an EntityRef is kept; but its fields are strings, which protobuf's readers look at. */
+static bool
+check_entity(Slice message)
 {
     Fields f = {.left = message};
     while (next_field(&f)) {
-        if (f.number == number && !(f.wire == BYTES && check_pair(f.bytes, 0))) {
+        if (f.number <= 4 && !(f.wire == BYTES && (f.number > 2 || is_single(&f, BYTES)) && is_utf8(f.bytes))) {
             return false;
         }
     }
     return !f.is_wrong;
 }
 
-static bool
-read_string(const Fields *f, Slice *out)
+bool
+check_resource(Slice message)
 {
-    *out = f->bytes;
-    return is_single(f, BYTES) && is_utf8(f->bytes);
+    Fields f = {.left = message};
+    while (next_field(&f)) {
+        if ((f.number == 1 && !(f.wire == BYTES && check_pair(f.bytes, 0))) ||
+            (f.number == ENTITY_REFS && !(f.wire == BYTES && check_entity(f.bytes)))) {
+            return false;
+        }
+    }
+    return !f.is_wrong;
 }
 
 static bool

@@ -55,8 +55,7 @@ bool read_pair(Slice message, Pair *out);
 /* With all that lies in its attributes, events and links; `check_inside` false leaves that unread. */
 bool read_span(Slice message, Span *out, bool check_inside);
 bool read_scope(Slice message, Scope *out);
-/* Every `number` of a message is a KeyValue. */
-bool check_attributes(Slice message, uint32_t number);
+bool check_resource(Slice message);
 
 enum Reason reason_of(const Span *span, uint64_t received_ns);
 

@@ -1,7 +1,8 @@
 """The store: where spans stay, and how they are asked for.
 
 The engine is ClickHouse, always, reached through clickhouse-connect: embedded (chDB) or on a server, chosen by one
-setting. The tables, the decoding of OTLP and the stage rules are the `.sql` files in `sql/`; this package runs them.
+setting. The tables and the decoding of OTLP are the `.sql` files in `sql/`; this package runs them. `sources.toml` says
+which spans of other tools become which stages; the collector applies it.
 """
 
 from tailsight_storage.attributes import AttributeValue, decode_attributes
@@ -11,6 +12,7 @@ from tailsight_storage.embedded import EmbeddedReader
 from tailsight_storage.errors import (
     DataRefusedError,
     InvalidDsnError,
+    InvalidProfileError,
     InvalidReportError,
     MigrationError,
     QueryFailedError,
@@ -31,6 +33,7 @@ __all__ = [
     "DataRefusedError",
     "EmbeddedReader",
     "InvalidDsnError",
+    "InvalidProfileError",
     "InvalidReportError",
     "MigrationError",
     "NamedQuery",

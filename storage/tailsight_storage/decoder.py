@@ -17,7 +17,7 @@ from typing import Protocol, cast
 
 from tailsight_storage.attributes import AttributeValue, attributes_of
 
-BUILD = "c3248529cff7"
+BUILD = "b85bee58ffff"
 """The beginning of the SHA-256 of storage/native/*.[ch]: a module that was compiled from others is not used."""
 
 # Our sidecars' are 16 hexadecimal digits; `recent_batches.sql` has the same limit.
@@ -50,6 +50,13 @@ class Decoder(Protocol):
         """Return (blocks of the table span_arrivals in format Native, rows, numbered scopes) of a segment.
 
         Raises ValueError where a record is odd or broken, OverflowError beyond `max_bytes`.
+        """
+
+    def match(self, body: bytes, rules: bytes, /) -> bytes | None:
+        """Return which spans of a request the rules concern (`source_rules.Rules.compiled`).
+
+        Four 32-bit numbers each: the places of its ResourceSpans, of its ScopeSpans in that and of the span in this,
+        and the rule's number. None where the request is odd.
         """
 
     def double_text(self, number: float, /) -> str:

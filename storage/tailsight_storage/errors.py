@@ -7,6 +7,7 @@ StorageError
 ├── MigrationError          the tables cannot be brought to this version
 ├── InvalidSourcesError     a file of rules for sources cannot be read
 ├── InvalidReportError      what claims to be a gate's report is none
+├── InvalidProfileError     what claims to be a profile is none
 ├── QueryFailedError        the database refused a statement
 └── DataRefusedError        the database refused the bytes themselves: trying again will not help
 """
@@ -44,6 +45,10 @@ class InvalidSourcesError(StorageError):
 
 class InvalidReportError(StorageError):
     """What claims to be a gate's report cannot be kept: it is none, too large, or of a kind that is not known here."""
+
+
+class InvalidProfileError(StorageError):
+    """What claims to be a profile cannot be kept: it is none, too large, or of a kind that is not known here."""
 
 
 class QueryFailedError(StorageError):

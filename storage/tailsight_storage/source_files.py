@@ -1,10 +1,13 @@
-"""Read a file of rules for sources (TOML), and say of what is wrong in it which rule, which key, and what would be right."""
+"""Read a file of rules for sources (TOML); of what is wrong, say which rule, which key, and what would be right."""
 
 from __future__ import annotations
 
 import difflib
+import functools
 import tomllib
 from collections.abc import Collection, Mapping
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from tailsight_storage.errors import InvalidSourcesError
@@ -12,20 +15,56 @@ from tailsight_storage.source_rules import (
     BUILT_IN,
     KINDS,
     MAX_PHASES,
+    MAX_RULES,
     UNITS_NS,
     Choices,
     Match,
     Phase,
     Rule,
+    Rules,
     Texts,
 )
 
 RULE_KEYS = (
-    "name", "source", "match", "stage", "definition", "model", "copy", "phase", "waits", "instead_of", "off",
+    "name", "source", "match", "stage", "definition", "model", "copy", "phase", "waits", "batch", "instead_of", "off",
 )  # fmt: skip
 MATCH_KEYS = ("scope", "version", "name", "kind", "has", "any", "lacks", "events", "equals", "resource")
 PHASE_KEYS = ("stage", "name", *UNITS_NS, "minus", "unless", "from", "to", "own", "definition")
 MAX_TEXT_CHARS = 1000
+
+
+@functools.cache
+def built_in_rules() -> Rules:
+    """Return the rules of this version."""
+    text = (resources.files("tailsight_storage") / "sources.toml").read_text(encoding="utf-8")
+    return Rules(tuple(rule for rule, _ in rules_in(text, BUILT_IN)))
+
+
+def read_rules(path: Path | None) -> Rules:
+    """Return the rules of a user's file, and after them the built-in ones that it does not replace.
+
+    Raises InvalidSourcesError, whose one line names the file, the rule and the key.
+    """
+    built_in = built_in_rules()
+    if path is None:
+        return built_in
+    where = f"sources file {path}"
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise InvalidSourcesError(f"{where} cannot be read: {reason}", is_missing=True) from None
+    try:
+        theirs = rules_in(text, str(path), known=built_in.names)
+        replaced: Mapping[str, Rule | None] = {rule.name: None if is_off else rule for rule, is_off in theirs}
+        new = [rule for rule, is_off in theirs if rule.name not in built_in.names and not is_off]
+        kept = [replaced.get(rule.name, rule) for rule in built_in.rules]
+        rules = (*new, *(rule for rule in kept if rule is not None))
+        if len(rules) > MAX_RULES:
+            raise InvalidSourcesError(f"there are {len(rules)} rules with the built-in ones; {MAX_RULES} are the limit")
+        return Rules(rules)
+    except InvalidSourcesError as error:
+        raise InvalidSourcesError(f"{where}: {error}") from None
 
 
 def rules_in(text: str, origin: str, known: Collection[str] = ()) -> list[tuple[Rule, bool]]:
@@ -50,7 +89,9 @@ def rules_in(text: str, origin: str, known: Collection[str] = ()) -> list[tuple[
     for rule, _ in found.values():
         for name in rule.instead_of:
             if name not in found and name not in known:
-                raise InvalidSourcesError(f"rule {rule.name}: instead_of names no rule {name!r}{_near(name, [*found, *known])}")
+                raise InvalidSourcesError(
+                    f"rule {rule.name}: instead_of names no rule {name!r}{_near(name, [*found, *known])}"
+                )
     return list(found.values())
 
 
@@ -66,7 +107,9 @@ def _rule(table: Mapping[str, Any], number: int, origin: str, known: Collection[
     if is_off:
         return Rule(name, "", Match(), origin=origin), True
     if "match" not in table:
-        raise InvalidSourcesError(f'{where}: it has no match; give one, like match = {{ name = "infer", kind = "SERVER" }}')
+        raise InvalidSourcesError(
+            f'{where}: it has no match; give one, like match = {{ name = "infer", kind = "SERVER" }}'
+        )
     rule = Rule(
         name,
         _text(where, "source", table.get("source", name.partition(".")[0])),
@@ -77,6 +120,7 @@ def _rule(table: Mapping[str, Any], number: int, origin: str, known: Collection[
         copy=_choices(where, "copy", table),
         phases=_phases(where, table),
         waits=_optional(where, "waits", table),
+        batch=_optional(where, "batch", table),
         instead_of=_texts(where, "instead_of", table),
         origin=origin,
     )
@@ -111,7 +155,9 @@ def _phases(where: str, table: Mapping[str, Any]) -> tuple[Phase, ...]:
     names = [phase.name for phase in phases]
     for name in names:
         if names.count(name) > 1:
-            raise InvalidSourcesError(f"{where}: two phases are called {name!r}; give one another name, for their ids follow from it")
+            raise InvalidSourcesError(
+                f"{where}: two phases are called {name!r}; give one another name, for their ids follow from it"
+            )
     return phases
 
 
@@ -165,7 +211,9 @@ def _text(where: str, key: str, value: object) -> str:
     if value is None:
         raise InvalidSourcesError(f"{where}: it has no {key}")
     if not isinstance(value, str) or not value or len(value) > MAX_TEXT_CHARS:
-        raise InvalidSourcesError(f"{where}: {key} = {str(value)[:80]!r} is no text of 1 to {MAX_TEXT_CHARS} characters")
+        raise InvalidSourcesError(
+            f"{where}: {key} = {str(value)[:80]!r} is no text of 1 to {MAX_TEXT_CHARS} characters"
+        )
     return value
 
 

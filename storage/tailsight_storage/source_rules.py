@@ -7,13 +7,10 @@ attribute is there, or has a text; an event has a name.
 
 from __future__ import annotations
 
-import functools
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from tailsight_storage.errors import InvalidSourcesError
@@ -86,7 +83,10 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What becomes of a span. `origin` is the file that says so, or BUILT_IN."""
+    """What becomes of a span. `origin` is the file that says so, or BUILT_IN.
+
+    `waits` and `batch` are stages: of the time since what it links to ended, and of its own time in what it links to.
+    """
 
     name: str
     source: str
@@ -97,13 +97,14 @@ class Rule:
     copy: Choices = ()
     phases: tuple[Phase, ...] = ()
     waits: str = ""
+    batch: str = ""
     instead_of: Texts = ()
     origin: str = BUILT_IN
 
     @property
     def stages(self) -> Texts:
         """All stages that come of it, in their order."""
-        named = (self.stage, *(phase.stage for phase in self.phases), self.waits)
+        named = (self.stage, *(phase.stage for phase in self.phases), self.waits, self.batch)
         return tuple(dict.fromkeys(stage for stage in named if stage))
 
     def to_json(self) -> dict[str, object]:
@@ -111,7 +112,9 @@ class Rule:
         plain = asdict(self)
         plain["match"] = {key: _plain(value) for key, value in plain["match"].items() if value}
         plain["copy"] = {key: list(values) for key, values in self.copy}
-        plain["phases"] = [{key: _plain(value) for key, value in asdict(phase).items() if value} for phase in self.phases]
+        plain["phases"] = [
+            {key: _plain(value) for key, value in asdict(phase).items() if value} for phase in self.phases
+        ]
         plain["stages"] = list(self.stages)
         return plain
 
@@ -186,7 +189,12 @@ def _compiled(rules: tuple[Rule, ...], facts: tuple[Fact, ...], conditions: tupl
         out += map(_text, (fact.key, fact.value or ""))
     out.append(struct.pack("=I", len(rules)))
     for rule, each in zip(rules, conditions, strict=True):
-        out += [struct.pack("=I", each.kinds), _bits(each.all_of), _bits(each.none_of), struct.pack("=I", len(each.groups))]
+        out += [
+            struct.pack("=I", each.kinds),
+            _bits(each.all_of),
+            _bits(each.none_of),
+            struct.pack("=I", len(each.groups)),
+        ]
         out += map(_bits, each.groups)
         for patterns in (rule.match.scope, rule.match.version, rule.match.name):
             out.append(struct.pack("=I", len(patterns)))
@@ -203,41 +211,3 @@ def _bits(number: int) -> bytes:
 def _text(text: str) -> bytes:
     encoded = text.encode()
     return struct.pack("=I", len(encoded)) + encoded
-
-
-@functools.cache
-def built_in_rules() -> Rules:
-    """Return the rules of this version."""
-    from tailsight_storage.source_files import rules_in
-
-    text = (resources.files("tailsight_storage") / "sources.toml").read_text(encoding="utf-8")
-    return Rules(tuple(rule for rule, _ in rules_in(text, BUILT_IN)))
-
-
-def read_rules(path: Path | None) -> Rules:
-    """Return the rules of a user's file, and after them the built-in ones that it does not replace.
-
-    Raises InvalidSourcesError, whose one line names the file, the rule and the key.
-    """
-    from tailsight_storage.source_files import rules_in
-
-    built_in = built_in_rules()
-    if path is None:
-        return built_in
-    where = f"sources file {path}"
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise InvalidSourcesError(f"{where} cannot be read: {reason}", is_missing=True) from None
-    try:
-        theirs = rules_in(text, str(path), known=built_in.names)
-        replaced: Mapping[str, Rule | None] = {rule.name: None if is_off else rule for rule, is_off in theirs}
-        new = [rule for rule, is_off in theirs if rule.name not in built_in.names and not is_off]
-        kept = [replaced.get(rule.name, rule) for rule in built_in.rules]
-        rules = (*new, *(rule for rule in kept if rule is not None))
-        if len(rules) > MAX_RULES:
-            raise InvalidSourcesError(f"there are {len(rules)} rules with the built-in ones; {MAX_RULES} are the limit")
-        return Rules(rules)
-    except InvalidSourcesError as error:
-        raise InvalidSourcesError(f"{where}: {error}") from None

@@ -178,6 +178,14 @@ class Store:
         with self._translated():
             self._client.raw_insert(table, insert_block=lines, fmt="JSONEachRow")
 
+    def insert_once(self, table: str, rows: Sequence[Mapping[str, object]], token: str) -> None:
+        """Store rows, all with the columns of the first, as one insert; the same token again changes nothing."""
+        lines = "\n".join(json.dumps(row) for row in rows).encode()
+        with self._translated():
+            self._client.raw_insert(
+                table, list(rows[0]), insert_block=lines, settings=_insert_settings(token), fmt="JSONEachRow"
+            )
+
     # --- asking -------------------------------------------------------------------------------------------------
 
     def ask(self, query: NamedQuery, **parameters: object) -> list[dict[str, Any]]:

@@ -27,6 +27,8 @@ DOCUMENTS = [
     ROOT / "docs" / "collector.md",
     ROOT / "docs" / "record.md",
     ROOT / "docs" / "gate.md",
+    ROOT / "docs" / "profiles.md",
+    ROOT / "docs" / "sources.md",
     DEPLOY / "README.md",
     ROOT / "README.md",
 ]

@@ -8,6 +8,7 @@ Needs gcc or clang with its sanitizers. It starts itself again, with their libra
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import random
@@ -100,7 +101,9 @@ def mutated(body: bytes, corpus: list[bytes], dice: random.Random) -> bytes:
 def fuzz(native: Any, seconds: float, seed: int) -> None:
     """Run for a while, and say how much was tried."""
     from tailsight_collector.keep.records import encode_record
+    from tailsight_storage.source_files import built_in_rules
 
+    rules = built_in_rules().compiled
     dice = random.Random(seed)
     corpus = seeds()
     now_ns = time.time_ns()
@@ -115,6 +118,9 @@ def fuzz(native: Any, seconds: float, seed: int) -> None:
             native.columns(record, now_ns, 1 << 30)  # which must be able to read what scan() could
             if len(corpus) < 5000 and dice.random() < 0.02:
                 corpus.append(body)
+        native.match(body, rules)
+        with contextlib.suppress(ValueError):
+            native.match(body, mutated(rules, corpus, dice))
         for segment in (body, record + body):
             try:
                 native.columns(segment, now_ns, dice.choice([1 << 30, 1000, 10]))

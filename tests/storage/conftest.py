@@ -13,8 +13,20 @@ IN_PROCESS_ONLY = {
     "test_decoder": "segments are decoded in C where the engine is in the same process",
     "test_migrations": "the port lets nobody change tables",
     "test_gate_reports": "the port takes no reports: they come by OTLP's",
+    "test_profiles": "the port takes no profiles: they come by OTLP's",
 }
-TABLES = ("spans", "rejected_spans", "stage_latency_1m", "hardware_samples", "sender_batches", "alerts", "gate_reports")
+TABLES = (
+    "spans",
+    "rejected_spans",
+    "stage_latency_1m",
+    "hardware_samples",
+    "sender_batches",
+    "alerts",
+    "gate_reports",
+    "profile_samples",
+    "profile_requests",
+    "profiles",
+)
 
 
 def pytest_generate_tests(metafunc):

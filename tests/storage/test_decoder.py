@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from testkit.otlp import any_value, request, span
-from testkit.otlp_strategies import NOW_NS, REQUESTS
+from testkit.otlp_strategies import NOW_NS, REQUESTS, request_of
 from testkit.senders import Sidecar, apart
 
 from tailsight_collector.errors import BadRequestError
@@ -263,6 +263,10 @@ def mutated(body: bytes, dice: random.Random) -> bytes:
 @settings(max_examples=120, deadline=None)
 @given(message=REQUESTS, seed=st.integers(0, 2**32))
 @example(message=request([span(attributes={"a": [1, {"b": 2.5}]})]), seed=1)
+@example(
+    message=request_of([{"attributes": [("service.name", [None]), ("service.name", [])], "scopes": [], "url": ""}]),
+    seed=0,
+)
 def test_what_is_taken_as_plain_is_read_alike_by_everybody(message: ExportTraceServiceRequest, seed: int) -> None:
     dice = random.Random(seed)
     for _ in range(10):
@@ -300,6 +304,9 @@ def test_no_bytes_do_harm(body: bytes, seed: int) -> None:
         pytest.param(b"\x0a\x0c\x0a\x00\x0a\x00\x12\x06\x0a\x04\x0a\x02a\xff", id="a resource twice"),
         pytest.param(b"\x0a\x04\x12\x00\x0a\x00", id="out of order"),
         pytest.param(b"\x0a\x09\x12\x07\x12\x05\x2a\x03a\xffb", id="no UTF-8"),
+        pytest.param(b"\x0a\x07\x0a\x05\x1a\x03\x0a\x01\xeb", id="an entity of the resource without UTF-8"),
+        pytest.param(b"\x0a\x06\x0a\x04\x1a\x02\x08\x05", id="an entity that is none"),
+        pytest.param(b"\x0a\x0e\x0a\x0c\x0a\x0a\x12\x08\x0a\x04abcd\x40\x01", id="a text and its number in a dictionary"),
     ],
 )  # fmt: skip
 def test_an_odd_request_is_left_to_others(odd: bytes) -> None:

@@ -1,5 +1,6 @@
 -- What did each sender say that it sent, and what of that has arrived? One row a sender of whom anything came in the window;
--- its account is of its whole life up to the window's end. See docs/analysis/delivery.md.
+-- its account is of its whole life up to the window's end. See docs/analysis/delivery.md. An import numbers its batches too,
+-- to be recognised when it is repeated: it is no sender.
 SELECT
     sender,
     argMax(b.service, b.number) AS service,
@@ -70,7 +71,8 @@ FROM
         FROM sender_batches AS s
         WHERE s.received_at < fromUnixTimestamp64Nano({until_ns:Int64}, 'UTC') AND s.sender IN (
             SELECT s.sender FROM sender_batches AS s
-            WHERE s.received_at >= fromUnixTimestamp64Nano({since_ns:Int64}, 'UTC')
+            WHERE NOT startsWith(s.sender, 'import-')
+                AND s.received_at >= fromUnixTimestamp64Nano({since_ns:Int64}, 'UTC')
                 AND s.received_at < fromUnixTimestamp64Nano({until_ns:Int64}, 'UTC')
                 AND (empty({service:Array(String)}) OR s.service IN {service:Array(String)})
                 AND (empty({host:Array(String)}) OR s.host IN {host:Array(String)})

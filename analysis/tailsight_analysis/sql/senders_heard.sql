@@ -6,3 +6,4 @@ SELECT
     arraySort(groupUniqArray(1000)(host)) AS host,
     arraySort(groupUniqArray(1000)(service)) AS service
 FROM sender_batches
+WHERE NOT startsWith(sender, 'import-')

@@ -29,6 +29,7 @@ COMMANDS: dict[str, CommandSpec] = {
     "token": CommandSpec("tailsight_cli.commands.token", "collector", "Who may send to a collector, and read from it."),
     "dashboard": CommandSpec("tailsight_cli.commands.dashboard", "dashboard", "Serve the dashboard."),
     "import": CommandSpec("tailsight_cli.commands.import_", "collector", "Load recorded traces from files."),
+    "sources": CommandSpec("tailsight_cli.commands.sources", "collector", "How spans of other tools become stages."),
     "breakdown": CommandSpec("tailsight_cli.commands.breakdown", "gate", "Latency per stage, hardware, version, …"),
     "tail": CommandSpec("tailsight_cli.commands.tail", "gate", "Why the slow requests are slow."),
     "variance": CommandSpec("tailsight_cli.commands.variance", "gate", "Which stages make requests differ."),
@@ -46,6 +47,8 @@ COMMANDS: dict[str, CommandSpec] = {
     "record": CommandSpec("tailsight_cli.commands.record", "collector", "Keep a command's spans in a file."),
     "gate": CommandSpec("tailsight_cli.commands.gate", "collector", "Is the candidate slower? A verdict for CI."),
     "alerts": CommandSpec("tailsight_cli.commands.alerts", "collector", "Open alerts; a test message to webhooks."),
+    "profile": CommandSpec("tailsight_cli.commands.profile", "collector", "Which code runs in which stage."),
+    "flame": CommandSpec("tailsight_cli.commands.flame", "gate", "Flame graph of a stage; tail against typical."),
     "store": CommandSpec("tailsight_cli.commands.store", "gate", "What the store holds: what was sent, and lost."),
 }
 _OURS = ("tailsight", "tailsight_storage", "tailsight_collector", "tailsight_analysis", "tailsight_dashboard")

@@ -11,6 +11,7 @@ from tailsight_cli._collecting import collector_errors
 from tailsight_cli.alerting import ALERTS_ENV
 from tailsight_cli.guarding import access_options, own_tokens_from_environment, tls_options
 from tailsight_cli.processes.lifeline import end_this_process, lifeline_option, say, when_stdin_closes
+from tailsight_cli.source_options import rules_of, sources_option
 from tailsight_collector import Addresses, CollectorSettings, Tls, run
 from tailsight_collector import settings as defaults
 from tailsight_collector.alerts.settings import AlertPlan
@@ -181,6 +182,7 @@ def write_store_option(command: click.decorators.FC) -> click.decorators.FC:
     "sender_batches and alerts 400]",
 )
 @alerts_option
+@sources_option
 @click.option(
     "--sql-ingest",
     is_flag=True,
@@ -207,6 +209,7 @@ def command(
     tls_client_ca: Path | None,
     retain: tuple[str, ...],
     alerts: Path | None,
+    sources: Path | None,
     sql_ingest: bool,
     max_connections: int,
     header_timeout: float,
@@ -241,6 +244,7 @@ def command(
             ),
             retention=Retention.of(retain),
             alerts=_alert_plan(alerts),
+            sources=rules_of(sources),
         )
         if lifeline:
             when_stdin_closes(end_this_process)

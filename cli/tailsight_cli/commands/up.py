@@ -17,6 +17,7 @@ from tailsight_cli.commands.collector import (
 from tailsight_cli.guarding import access_options
 from tailsight_cli.ports import require_free
 from tailsight_cli.signals import sigterm_interrupts
+from tailsight_cli.source_options import sources_option
 from tailsight_cli.stack import Ports, Stack, dashboard_host
 from tailsight_dashboard.launch import DEFAULT_PORT
 from tailsight_storage import parse_dsn
@@ -40,6 +41,7 @@ TLS is `tailsight collector`'s: run it and `tailsight dashboard` side by side.
 @listening_options
 @access_options
 @alerts_option
+@sources_option
 @click.option(
     "--dashboard-port",
     type=click.IntRange(1, 65535),
@@ -58,6 +60,7 @@ def command(
     tokens: Path | None,
     insecure: bool,
     alerts: Path | None,
+    sources: Path | None,
 ) -> None:
     """Start everything and wait."""
     require_free(dashboard_host(host, insecure=insecure and tokens is None), dashboard_port, "--dashboard-port")
@@ -67,7 +70,14 @@ def command(
         collector_errors(),
         sigterm_interrupts(),
         Stack(
-            ports, data=data, store=store, tokens=tokens, insecure=insecure, alerts=alerts, on_words=_pass_on
+            ports,
+            data=data,
+            store=store,
+            tokens=tokens,
+            insecure=insecure,
+            alerts=alerts,
+            sources=sources,
+            on_words=_pass_on,
         ) as stack,
     ):
         stack.start_dashboard()

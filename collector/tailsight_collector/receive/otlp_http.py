@@ -1,6 +1,6 @@
 """OTLP over HTTP: `POST /v1/traces` and `POST /v1/metrics` in protobuf or JSON, `GET /healthz` and `GET /metrics`.
 
-Beside OTLP, reports of gates (gate_reports.py).
+Beside OTLP, reports of gates and profiles (kept_documents.py).
 
 A request is unpacked, decoded and checked, journaled with fsync, and only then answered 200.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from google.rpc.status_pb2 import Status
@@ -32,9 +32,9 @@ from tailsight_collector.guard.access import Access, Caller
 from tailsight_collector.guard.guarded import Guarded, caller_of
 from tailsight_collector.guard.names import check_own_name
 from tailsight_collector.guard.tokens import INGEST, READ
-from tailsight_collector.receive.gate_reports import GateReports
 from tailsight_collector.receive.in_flight import Held, InFlight
 from tailsight_collector.receive.intake import Intake
+from tailsight_collector.receive.kept_documents import KeptDocuments
 from tailsight_collector.receive.packing import PACKED_WEIGHT, PLAIN, unpack
 from tailsight_collector.receive.signals import JSON, PROTOBUF
 
@@ -56,7 +56,7 @@ class OtlpHttp:
         metrics: Callable[[str], tuple[bytes, str]],
         access: Access | None = None,
         only_name: str = "",
-        gate_reports: GateReports | None = None,
+        kept: Sequence[KeptDocuments] = (),
     ) -> None:
         """`metrics` makes the page of `/metrics` and its content type, by what the client accepts.
 
@@ -68,7 +68,7 @@ class OtlpHttp:
         self.in_flight = InFlight(max(intake.max_request_bytes for intake in intakes))
         self._access = access or Access()
         self._only_name = only_name
-        self._gate_reports = gate_reports
+        self._kept = kept
 
     def app(self) -> Guarded:
         """Return the ASGI application, behind its door."""
@@ -81,14 +81,13 @@ class OtlpHttp:
             check_own_name(request, self._only_name)
 
     def _app(self) -> Starlette:
-        reports = self._gate_reports
         return Starlette(
             routes=[
                 *(
                     Route(intake.signal.path, _Endpoint(intake, self.in_flight).answer, methods=["POST"])
                     for intake in self._intakes
                 ),
-                *([reports.route(self.in_flight)] if reports else []),
+                *(documents.route(self.in_flight) for documents in self._kept),
                 Route("/healthz", self._healthz, methods=["GET"]),
                 Route("/metrics", self._page, methods=["GET"]),
             ],

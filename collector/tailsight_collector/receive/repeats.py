@@ -17,9 +17,11 @@ from pathlib import Path
 from tailsight_collector.keep.records import request_in, whole_records
 from tailsight_collector.receive.checks import batch_in
 from tailsight_storage import Batch, Store, load_query
+from tailsight_storage.source_rules import SOURCE
 
 # At 600 batches a second, as one collector can take, that is the last five minutes; usually it is hours.
 REMEMBERED = 200_000
+_BY_RULES = SOURCE.encode()
 
 
 class Repeats:
@@ -42,7 +44,8 @@ class Repeats:
             for start, end in whole_records(data):
                 body = request_in(memoryview(data)[start:end])
                 if batch := batch_in(body):
-                    self._remember(batch, zlib.crc32(body))
+                    # rules of sources may have changed it since it came
+                    self._remember(batch, None if _BY_RULES in body else zlib.crc32(body))
 
     async def is_taken(self, batch: Batch, checksum: int) -> bool:
         """Whether a batch is safe already; while the same bytes (their CRC-32) are on their way, that is waited for."""
