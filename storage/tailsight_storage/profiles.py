@@ -1,7 +1,8 @@
 """Profiles, as they are kept: read from JSON that anybody may have sent, and written into three tables.
 
 A document holds one recording (docs/profiles.md#what-is-sent): frames, stacks of them, the places where samples were
-taken, and columns of samples and of requests. Its id is a hash of what it says, so that the same one, sent twice, is there once.
+taken, and columns of samples and of requests. Its id is a hash of what it says, so that the same one, sent twice, is
+there once.
 """
 
 from __future__ import annotations
