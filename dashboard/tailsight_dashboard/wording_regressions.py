@@ -9,7 +9,7 @@ from tailsight_analysis.alerting.open import OpenAlert
 from tailsight_analysis.changes.history import FASTER
 from tailsight_analysis.changes.mix import INPUT_LENGTH
 from tailsight_analysis.changes.units import Line
-from tailsight_analysis.regressions import LEAST_UNITS
+from tailsight_analysis.regressions import LEAST_UNITS, NEWEST_UNJUDGED
 from tailsight_dashboard.format import count, duration, length, p_value, plain, share
 
 REQUESTS = "requests"
@@ -39,16 +39,21 @@ def headline(result: Regressions) -> list[str]:
     """Say what became slower since when, by how much and how sure that is; then what else did. No change says so."""
     looked = f"{count(len(result.units))} {UNITS[result.by][1]}"
     if not result.changes:
-        return [f"Nothing changed in {looked}."]
+        return [f"Nothing changed in {looked}.", _unjudged(result)]
     faster = len(result.changes) - len(result.slower)
     if not result.slower:
-        return [f"Nothing became slower in {looked}.", *_best(result)]
+        return [f"Nothing became slower in {looked}.", *_best(result), _unjudged(result)]
     first = result.slower[0]
     number = len(result.changes)
     others = f"{count(number)} changes in {looked}, {count(faster) if faster else 'none'} for the better."
     if number == 1:
         others = f"The only change in {looked}."
-    return [f"{rose(first, result)}.", f"{evidence(first, result)} {others}", *_mix(first)]
+    return [f"{rose(first, result)}.", f"{evidence(first, result)} {others}", *_mix(first), _unjudged(result)]
+
+
+def _unjudged(result: Regressions) -> str:
+    newest = f"The newest {NEWEST_UNJUDGED} {UNITS[result.by][1]}"
+    return f"{newest} cannot be judged yet: what began with them may be outliers."
 
 
 def _best(result: Regressions) -> list[str]:

@@ -354,7 +354,8 @@ def test_every_table_that_is_loaded_into_has_a_checkpoint(engine):
         name
         for (name,) in engine.rows(
             "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine LIKE '%MergeTree' "
-            "AND engine_full LIKE '%non_replicated_deduplication_window%'"
+            "AND engine_full LIKE '%non_replicated_deduplication_window%' "
+            "AND engine_full NOT LIKE '%fsync_after_insert%'"  # rows that no journal holds are on the disk at once
         )
     }
     assert tables == set(TABLES)

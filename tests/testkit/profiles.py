@@ -32,8 +32,8 @@ def profile(places: list[dict[str, Any]], samples: list[tuple[int, int, int]], *
     }  # fmt: skip
     return {
         "profile": base | said,
-        "frames": FRAMES,
-        "stacks": [FAST, SLOW],
+        "frames": list(FRAMES),
+        "stacks": [list(FAST), list(SLOW)],
         "places": places,
         "samples": {
             "time_ns": [BASE_NS + number * 10_000_000 for number in range(len(samples))],

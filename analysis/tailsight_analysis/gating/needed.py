@@ -15,7 +15,7 @@ from scipy.stats import t as student
 from tailsight_analysis.gating.result import Needed
 from tailsight_analysis.gating.samples import Floats
 
-ASSURANCE = 0.97
+ASSURANCE = 0.98
 MOST_RUNS = 100_000
 DRAWS = 400
 _STEP = 1.2
