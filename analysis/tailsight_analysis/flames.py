@@ -21,6 +21,7 @@ from tailsight_analysis.profiles import (
     State,
     difference,
     flame_of,
+    lines_of,
 )
 from tailsight_analysis.queries import query
 from tailsight_analysis.scope import NS_PER_MS, Filters, Window, as_names, iso
@@ -96,6 +97,25 @@ class StageDifference:
 
 
 @dataclass(frozen=True, slots=True)
+class ProfiledStage:
+    """A stage of a service of which there are samples; `stage` is "" for those that ran between stages.
+
+    `samples` can be shown in flame graphs; `ambiguous` ones may be of several stages, and are in none.
+    """
+
+    stage: str
+    service: str
+    samples: int
+    ambiguous: int
+    requests: int  # that have a sample
+    runs: tuple[str, ...]  # that the samples are of, by name, a thousand at most
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data with stable keys."""
+        return {name: getattr(self, name) for name in self.__slots__} | {"runs": list(self.runs)}
+
+
+@dataclass(frozen=True, slots=True)
 class FlameSideOf:
     """One side of a difference: a class of requests, or runs. `name` is what it is called."""
 
@@ -114,6 +134,7 @@ class FunctionTotals:
     total_samples: int
     gil_samples: int  # of its own, those that waited for the GIL
     waiting_samples: int  # of its own, those that waited for something else
+    line: int = 0  # that most of its samples were at, or in whose call; 0: not known
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with stable keys; see docs/profiles.md."""
@@ -136,10 +157,9 @@ def top_functions(flame: Flame) -> list[FunctionTotals]:
                 by_state[state][name] += samples
         below = above | {name}
         waiting += [(child, below) for child in node.children]
-    found = [
-        FunctionTotals(*name, own[name], total[name], by_state[State.GIL][name], by_state[State.WAITING][name])
-        for name in total
-    ]
+    lines = lines_of((flame,))
+    gil, waits = by_state[State.GIL], by_state[State.WAITING]
+    found = [FunctionTotals(*name, own[name], total[name], gil[name], waits[name], lines[name]) for name in total]
     return sorted(found, key=lambda each: (-each.self_samples, -each.total_samples, each.function, each.file))
 
 
@@ -210,6 +230,17 @@ def recorded_profiles(store: Store, window: Window, filters: Filters) -> tuple[R
         )
         for row in rows
     )
+
+
+def profiled_stages(store: Store, window: Window, filters: Filters, trace_id: str = "") -> tuple[ProfiledStage, ...]:
+    """List the stages that have samples there, of all requests or of one, those with most first. Raises StorageError.
+
+    `trace_id`: 32 hexadecimal digits. A batch's samples are of each of its requests.
+    """
+    scope = _scope(window, filters)
+    del scope["profile"], scope["outside"]
+    rows = _rows(store, "profile_stages", **scope, trace=trace_id)
+    return tuple(ProfiledStage(runs=tuple(row.pop("runs")), **row) for row in rows)
 
 
 def profiled_time(store: Store, run: str | Sequence[str] | None = None) -> Window | None:

@@ -135,8 +135,8 @@ def _fetch(
     }
     units_last_ns = [int(row["last_ns"]) for row in rows]
     requests = _strata(store.columns(query("gate_requests"), **bound, units_last_ns=units_last_ns), scales)
-    of_spans = {name: bound[name] for name in query("gate_spans").parameters}
-    stages = _strata(store.columns(query("gate_spans"), **of_spans), scales)
+    of_spans = query("gate_spans_joined" if bound["weighted"] or inputs["input_key"] else "gate_spans")
+    stages = _strata(store.columns(of_spans, **{name: bound[name] for name in of_spans.parameters}), scales)
     for place, (row, scale) in enumerate(zip(rows, scales, strict=True), 1):
         if not requests.get(place):
             continue

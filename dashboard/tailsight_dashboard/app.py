@@ -18,6 +18,7 @@ PAGES = (  # name of the script and of the address; title, icon; the first is wh
     ("stages", "Stages", ":material/stacked_bar_chart:"),
     ("tail", "Tail", ":material/hourglass_bottom:"),
     ("trace", "Trace", ":material/account_tree:"),
+    ("profiles", "Profiles", ":material/local_fire_department:"),
     ("jitter", "Jitter", ":material/graphic_eq:"),
     ("hardware", "Hardware", ":material/memory:"),
     ("regressions", "Regressions", ":material/trending_up:"),

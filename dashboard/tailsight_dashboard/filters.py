@@ -118,6 +118,12 @@ def pick(
     return str(value or default)
 
 
+def remember(name: str, value: str, view: str) -> None:
+    """Keep a view's own choice that no widget of Streamlit's has, and bring the address in line with it."""
+    st.session_state[name] = value
+    write_address(view)
+
+
 def current() -> Selection:
     """Return the choices as the widgets have them."""
     state = st.session_state

@@ -35,10 +35,14 @@ VARIANTS = ("model", "version", "hardware")
 OVER = ("version", "run", "time")
 AUTO = "auto"
 METRICS = (AUTO, "p50", "p95", "p99", "mean", "jitter")
+GRAPHS = ("all", "tail", "typical", "difference")
+SIDES = ("classes", "runs")
+MOST_SEARCHED = 200  # characters of a search
 VIEW_KEYS = {  # the choices that each view has
     "stages": ("by", "scale"),
     "tail": ("quantile",),
     "trace": ("id", "spans", "quantile"),
+    "profiles": ("stage", "graph", "sides", "first", "second", "search"),
     "jitter": ("deadline",),
     "hardware": ("variants",),
     "regressions": ("over", "metric", "scale", "baseline", "candidate", "report"),
@@ -68,6 +72,12 @@ class Selection:
     baseline: str = ""
     candidate: str = ""
     report: str = ""
+    stage: str = ""
+    graph: str = GRAPHS[0]
+    sides: str = SIDES[0]
+    first: str = ""
+    second: str = ""
+    search: str = ""
 
     @property
     def as_filters(self) -> Filters:
@@ -125,6 +135,12 @@ def from_address(parameters: Mapping[str, Sequence[str]]) -> tuple[Selection, tu
         baseline=_last(parameters, "baseline") or "",
         candidate=_last(parameters, "candidate") or "",
         report=_last(parameters, "report") or "",
+        stage=_last(parameters, "stage") or "",
+        graph=one_of("graph", GRAPHS, DEFAULT.graph),
+        sides=one_of("sides", SIDES, DEFAULT.sides),
+        first=_last(parameters, "first") or "",
+        second=_last(parameters, "second") or "",
+        search=(_last(parameters, "search") or "")[:MOST_SEARCHED],
     )
     if selection.time != CUSTOM:
         return selection, tuple(notes)

@@ -15,6 +15,7 @@ A small process beside the service encodes the spans as OTLP and sends them to a
 into the application.
 """
 
+import importlib
 from typing import TYPE_CHECKING
 
 from ._api import request, stage, stream
@@ -29,6 +30,7 @@ from ._span import Span
 from ._stats import DropReason, Stats
 
 if TYPE_CHECKING:
+    from . import profiling as profiling
     from ._async_queue import AsyncQueue
 
 __version__ = _sdk_version()
@@ -67,4 +69,6 @@ def __getattr__(name: str) -> object:
         from ._async_queue import AsyncQueue
 
         return AsyncQueue
+    if name == "profiling":
+        return importlib.import_module(".profiling", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

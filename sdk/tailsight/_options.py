@@ -52,6 +52,12 @@ def _option(default: Any, read: Callable[[Any], Any], *otel: Source, help: str) 
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def _profile(value: object) -> str:
+    from ._profile_ask import read_option  # who does not profile does without it
+
+    return read_option(value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What configure() arrived at. Frozen: a change is a new configure()."""
@@ -186,6 +192,12 @@ class Settings:
         DEFAULT_DEVICE_INTERVAL_S,
         parse.seconds_or_none_at_all,
         help="seconds between two samples of processor, memory and GPU, taken by the sidecar; 0: none",
+    )
+    profile: str | None = _option(
+        None,
+        _profile,
+        help="when the sidecar records which code runs: `on_tail`, `every_s=900`, or both with a comma between, and "
+        "further arguments of `tailsight.profiling.start()` likewise",
     )
     batch_bytes: int = _option(
         DEFAULT_BATCH_BYTES, parse.positive_int, help="encoded bytes of spans in one request, about"

@@ -77,6 +77,7 @@ class Word(IntEnum):
     INTERNAL_ERRORS = 70
     SPOOLED_BYTES = 71
     MESSAGES = 73  # lines that it has for the service's log
+    SIDECAR_PID = 74
     DROPPED_THERE = 80
     # The sender, as of the last commit: whoever reads these rings next goes on with its numbers and counts.
     SENDER_ID = 100  # 0: there has been none

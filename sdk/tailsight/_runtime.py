@@ -107,6 +107,7 @@ def configure(
     spool_policy: str | None = None,
     sample_rate: float | None = None,
     device_interval_s: float | None = None,
+    profile: str | None = None,
     batch_bytes: int | None = None,
     max_attributes: int | None = None,
     max_events: int | None = None,

@@ -18,6 +18,7 @@ from ._early import Early, remove
 from ._guard import caught, warn_once
 from ._options import Settings
 from ._parse import waitable
+from ._profile_asking import Asking, Lasts
 from ._ring import RingFile, RingWriter, Word
 from ._sampling import Reason
 from ._sender import Sender
@@ -47,6 +48,7 @@ class Sidecar:
         self._make_fallback = fallback
         self._on_start = on_start
         self._early = Early(settings, counters, self._adopt, self._use)  # until the rings are whole
+        self._asking = Asking(settings.profile)
         self._tallies: dict[int, int] = {}  # what the words of this side say, also before they are there
         self._begun = False
         self._file: RingFile | None = None
@@ -180,6 +182,11 @@ class Sidecar:
         if sender is not None:
             return dataclasses.replace(self._before, pending_bytes=sender.backlog.bytes)
         return stats_in(file) if file is not None else Stats(0, {}, self._early.backlog.bytes, 0, 0, 0, 0)
+
+    def profile(self, line: bytes, lasts: Lasts) -> bool:
+        """Ask the sidecar for recordings of this process' code. False: it cannot be told."""
+        file = self._file
+        return self._asking.ask(line, lasts, self._service_end, file.words[Word.SIDECAR_PID] if file else 0)
 
     def abandon(self) -> None:
         """Let go of everything, in a forked child: it is the parent's."""
@@ -327,6 +334,7 @@ class Sidecar:
             return
         before, self._service_end = self._service_end, start(self._settings, self._file)
         self._started_at = time.monotonic()
+        self._asking.begin(self._service_end, self._file.words[Word.SIDECAR_PID])
         if before is not None:
             before.close()
 

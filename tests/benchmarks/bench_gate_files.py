@@ -8,7 +8,7 @@
     command       all of it, as a process of its own: what a user waits for
 
 CPU seconds are of all threads; on a busy machine they alone can be compared. Every round takes each part once, in turn.
-Run: python tests/benchmarks/bench_gate_files.py [--requests 1000000] [--runs 1] [--rounds 3] [--json FILE]
+Run: python tests/benchmarks/bench_gate_files.py [--requests 1000000] [--runs 1] [--no-lengths] [--rounds 3] [--json FILE]
 """
 
 from __future__ import annotations
@@ -107,13 +107,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=1_000_000, help="a side")
     parser.add_argument("--runs", type=int, default=1, help="a side")
+    parser.add_argument("--no-lengths", action="store_true", help="requests do not say how long their input is")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     taken: dict[str, list[Took]] = {part: [] for part in PARTS}
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{name}.otlp.zst" for name in ("base", "cand")]
-        counted = [write_run(path, options.requests, runs=options.runs, seed=seed) for seed, path in enumerate(paths)]
+        like = {"runs": options.runs, "lengths": not options.no_lengths}
+        counted = [write_run(path, options.requests, seed=seed, **like) for seed, path in enumerate(paths)]
         files = [read_source("FILE", str(path)) for path in paths]
         arrays = [in_memory(options.requests, options.runs, seed) for seed in (0, 1)]
         for _ in range(options.rounds):

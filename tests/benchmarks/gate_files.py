@@ -51,8 +51,12 @@ class Template:
         return int(self.request[-1]) + 1
 
 
-def write_run(path: Path, requests: int, *, runs: int = 1, factor: float = 1.0, seed: int = 0) -> tuple[int, int]:
+def write_run(
+    path: Path, requests: int, *, runs: int = 1, factor: float = 1.0, seed: int = 0, lengths: bool = True
+) -> tuple[int, int]:
     """Write a file of `runs` runs with about as many requests together; `factor` is how much slower compute is.
+
+    Without `lengths` requests do not say how long their input is.
 
     Returns how many requests and spans it has.
     """
@@ -62,7 +66,8 @@ def write_run(path: Path, requests: int, *, runs: int = 1, factor: float = 1.0, 
         label = name if runs == 1 else f"{name}#{number + 1}"
         start_ns = FIRST_NS + (2 * number + (number + seed) % 2) * RUN_NS
         part = path.with_name(f"{path.name}.{number}")
-        counted = _write_part(part, label, start_ns, requests // runs, factor, np.random.default_rng([seed, number]))
+        templates = [_template(label, lengths, random.Random(number)) for number in range(_TEMPLATES)]
+        counted = _write_part(part, templates, start_ns, requests // runs, factor, np.random.default_rng([seed, number]))
         parts.append(part)
         described.append(Run(label, start_ns, start_ns + RUN_NS, 0, counted[1], counted[0], 0.5, Lost()))
     header = Header(
@@ -77,9 +82,8 @@ def write_run(path: Path, requests: int, *, runs: int = 1, factor: float = 1.0, 
 
 
 def _write_part(
-    path: Path, label: str, start_ns: int, requests: int, factor: float, dice: np.random.Generator
+    path: Path, templates: list[Template], start_ns: int, requests: int, factor: float, dice: np.random.Generator
 ) -> tuple[int, int]:
-    templates = [_template(label, random.Random(number)) for number in range(_TEMPLATES)]
     made = spans = 0
     with path.open("wb") as file, zstandard.ZstdCompressor(write_checksum=True).stream_writer(file) as packed:
         while made < requests:
@@ -91,7 +95,7 @@ def _write_part(
     return made, spans
 
 
-def _template(label: str, dice: random.Random) -> Template:
+def _template(label: str, lengths: bool, dice: random.Random) -> Template:
     spans, of_request, of_stage = [], [], []
     number = 0
     while len(spans) < SPANS_A_MESSAGE:
@@ -101,7 +105,7 @@ def _template(label: str, dice: random.Random) -> Template:
             attributes = {"thread.id": 140_699_264_093_056}
             if stage:
                 attributes = {"tailsight.stage": STAGES_MS[stage - 1][0], **attributes}
-            if stage == 0:
+            if lengths and stage == 0:
                 attributes["tokens"] = round(math.exp(dice.uniform(math.log(32), math.log(2048))))
             spans.append(
                 span(

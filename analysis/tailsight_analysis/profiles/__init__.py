@@ -4,7 +4,7 @@ from tailsight_analysis.profiles.chrometrace import read_chrometrace
 from tailsight_analysis.profiles.clock import ClockFit, fit_clock
 from tailsight_analysis.profiles.difference import DifferenceEntry, FlameDifference, FlameSide, difference
 from tailsight_analysis.profiles.errors import UnreadableProfileError
-from tailsight_analysis.profiles.flame import Flame, FlameNode, flame_of
+from tailsight_analysis.profiles.flame import Flame, FlameNode, flame_of, lines_of
 from tailsight_analysis.profiles.html import difference_html, flame_html
 from tailsight_analysis.profiles.joining import join
 from tailsight_analysis.profiles.model import (
@@ -57,6 +57,7 @@ __all__ = [
     "flame_of",
     "interpreter_data",
     "join",
+    "lines_of",
     "read_chrometrace",
     "read_profile",
     "state_of",

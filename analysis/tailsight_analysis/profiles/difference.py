@@ -1,29 +1,24 @@
 """Which code differs between two classes of requests: tail and typical, or two runs.
 
-What is compared is the time per request with a function on the stack: samples ÷ rate ÷ requests, those without a
-sample included. (Shares of the samples are shown beside it, but a function that takes longer makes all others' shares
-smaller.) Samples of one request are not independent, so requests are what varies: each is one number, and Welch's t
-compares them. How large t gets by chance is found by dealing the requests to the two classes anew: a permutation test
-of a studentised difference holds also where the classes vary differently (Janssen 1997; Chung and Romano 2013), and
-the largest |t| of all functions in each deal corrects for their number (Westfall and Young 1993). Intervals are
-Welch's, of each function alone; shares are ratios of sums over requests, linearised (Cochran 1977, 6.3).
+What is compared is the time per request with a function on the stack: what its samples stand for ÷ requests, those
+without a sample included. (Shares of the samples are shown beside it, but a function that takes longer makes all
+others' shares smaller.) How that is compared, and why so: per_request.py.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_matrix
-from scipy.stats import t as student
 
 from tailsight_analysis.errors import NotEnoughDataError, QuestionError
-from tailsight_analysis.profiles.flame import Flame, flame_of, shown
+from tailsight_analysis.profiles.flame import Flame, flame_of, lines_of, shown
 from tailsight_analysis.profiles.model import JoinedSample
+from tailsight_analysis.profiles.per_request import compare
 
-Floats = npt.NDArray[np.float64]
 Key = tuple[str, str]  # a function and its file, or a stack and ""
 
 LEAST_SAMPLES = 50
@@ -31,10 +26,6 @@ LEAST_REQUESTS = 10
 LEAST_IN_ENTRY = 8
 """Samples of both classes together, below which a function or stack is not compared."""
 MOST_ENTRIES = 2_000
-DEALS = 999
-_DEALS_AT_ONCE = 37
-_LEVEL = 0.95
-_TIE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +46,7 @@ class DifferenceEntry:
     """One function, or one whole stack (then `function` is its innermost), in both classes.
 
     Differences are a − b; each interval holds 95 % of the time, on its own. `p_value` is corrected for all entries.
+    `line` is the one of the function that most samples of both were at, or in whose call; 0: not known.
     """
 
     function: str
@@ -69,12 +61,14 @@ class DifferenceEntry:
     share_high: float
     p_value: float
     certain: bool
+    line: int = 0
 
     def to_json(self) -> dict[str, object]:
         """Return the entry as JSON-ready values."""
         return {
             "function": self.function,
             "file": self.file,
+            "line": self.line,
             "a": self.a.to_json(),
             "b": self.b.to_json(),
             "difference_ms": self.difference_ms,
@@ -136,7 +130,7 @@ def difference(
     requests_b: Sequence[str] = (),
     alpha: float = 0.05,
 ) -> FlameDifference:
-    """Compare two classes of requests.
+    """Compare two classes of requests. `rate_hz`: of samples that do not say what time they stand for.
 
     `requests_*`: the trace ids of each class, also those without a sample; without them a request that nobody saw is
     not counted, and times per request are too long. Raises NotEnoughDataError below LEAST_SAMPLES or LEAST_REQUESTS,
@@ -155,6 +149,12 @@ def difference(
     row = {trace_id: at for at, trace_id in enumerate((*side_a, *side_b))}
     everything = (*known_a, *known_b)
     compared = [_compare(everything, row, len(side_a), keys, rate_hz, alpha) for keys in (_functions, _whole_stack)]
+    flame_a, flame_b = flame_of(samples_a, rate_hz, title=name_a), flame_of(samples_b, rate_hz, title=name_b)
+    lines = lines_of((flame_a, flame_b))
+    functions, stacks = (
+        [(key, replace(entry, line=lines.get((entry.function, entry.file), 0))) for key, entry in found]
+        for found in compared
+    )
     return FlameDifference(
         name_a=name_a,
         name_b=name_b,
@@ -164,10 +164,10 @@ def difference(
         unassigned_b=len(samples_b) - len(known_b),
         requests_a=len(side_a),
         requests_b=len(side_b),
-        functions=tuple(entry for _, entry in compared[0]),
-        stacks=tuple((key[0], entry) for key, entry in compared[1]),
-        flame_a=flame_of(samples_a, rate_hz, title=name_a),
-        flame_b=flame_of(samples_b, rate_hz, title=name_b),
+        functions=tuple(entry for _, entry in functions),
+        stacks=tuple((key[0], entry) for key, entry in stacks),
+        flame_a=flame_a,
+        flame_b=flame_b,
     )
 
 
@@ -206,117 +206,58 @@ def _compare(
     column: dict[Key, int] = {}
     depth: list[int] = []
     file: dict[Key, str] = {}
-    rows: list[int] = []
-    columns: list[int] = []
+    function: dict[Key, str] = {}
+    rows, columns, times = array("q"), array("q"), array("d")
+    whole = np.zeros(len(row))
     for sample in samples:
+        of_request, ms = row[sample.trace_id], sample.ms or 1e3 / rate_hz
+        whole[of_request] += ms
         for at, key in enumerate(keys(sample)):
             if key not in column:
                 column[key] = len(depth)
                 depth.append(at)
-                file[key] = key[1] or (sample.stack[-1].file if sample.stack else "")
-            rows.append(row[sample.trace_id])
+                leaf = sample.stack[-1] if sample.stack else None
+                is_stack = keys is _whole_stack
+                function[key] = (leaf.function if leaf else "") if is_stack else key[0]
+                file[key] = (leaf.file if leaf else "") if is_stack else key[1]
+            rows.append(of_request)
             columns.append(column[key])
-    whole = csr_matrix((np.ones(len(rows)), (rows, columns)), shape=(len(row), len(depth)))
-    enough = np.asarray(whole.sum(axis=0)).ravel()
+            times.append(ms)
+    shape = (len(row), len(depth))
+    of_samples = csr_matrix((np.ones(len(rows)), (rows, columns)), shape=shape)
+    enough = np.asarray(of_samples.sum(axis=0)).ravel()
     chosen = np.flatnonzero(enough >= LEAST_IN_ENTRY)
     chosen = chosen[np.argsort(-enough[chosen], kind="stable")][:MOST_ENTRIES]
     if not len(chosen):
         return []
-    counts = csr_matrix(whole[:, chosen])
-    of_class = np.zeros(len(row), dtype=bool)
-    of_class[:count_a] = True
-    in_all = np.bincount([row[sample.trace_id] for sample in samples], minlength=len(row)).astype(float)
-    found = _welch(counts, of_class[None, :].astype(float))
-    t_values = np.abs(found.t[0])
-    p_values = _chances(counts, of_class, t_values)
+    each_ms = np.array(times)
+    one = np.bincount(columns, weights=each_ms**2) / np.bincount(columns, weights=each_ms)
+    of_class = np.arange(len(row)) < count_a
+    in_times = csr_matrix(csr_matrix((each_ms, (rows, columns)), shape=shape)[:, chosen])
+    found = compare(in_times, one[chosen], whole, of_class)
+    counts = enough[chosen]
+    counts_a = np.asarray(of_samples[:count_a][:, chosen].sum(axis=0)).ravel()
     names = list(column)
-    entries: list[tuple[tuple[float, int, Key], Key, DifferenceEntry]] = []
+    entries: list[tuple[tuple[float, float, int, Key], Key, DifferenceEntry]] = []
     for at, number in enumerate(chosen.tolist()):
         key = names[number]
-        own = np.asarray(counts[:, [at]].todense()).ravel()
-        half = float(student.ppf((1 + _LEVEL) / 2, found.freedom[0, at]) * found.error[0, at])
-        share = _share_difference(own, in_all, of_class)
-        gap = float(found.gap[0, at])
+        gap = float(found.mean_a[at] - found.mean_b[at])
+        share = float(found.share_a[at] - found.share_b[at])
         entry = DifferenceEntry(
-            function=key[0].rpartition(";")[2] if not key[1] else key[0],
+            function=function[key],
             file=file[key],
-            a=_side(own, in_all, of_class, rate_hz),
-            b=_side(own, in_all, ~of_class, rate_hz),
-            difference_ms=gap / rate_hz * 1e3,
-            low_ms=(gap - half) / rate_hz * 1e3,
-            high_ms=(gap + half) / rate_hz * 1e3,
-            share_difference=share[0],
-            share_low=share[0] - share[1],
-            share_high=share[0] + share[1],
-            p_value=float(p_values[at]),
-            certain=bool(p_values[at] <= alpha),
+            a=FlameSide(int(counts_a[at]), float(found.share_a[at]), float(found.mean_a[at])),
+            b=FlameSide(int(counts[at] - counts_a[at]), float(found.share_b[at]), float(found.mean_b[at])),
+            difference_ms=gap,
+            low_ms=float(found.low[at]),
+            high_ms=float(found.high[at]),
+            share_difference=share,
+            share_low=float(found.share_low[at]),
+            share_high=float(found.share_high[at]),
+            p_value=float(found.p[at]),
+            certain=bool(found.p[at] <= alpha),
         )
         # What is only called by it differs exactly as it does: the caller is the one to look at.
-        entries.append(((-round(float(t_values[at]), 9), depth[number], key), key, entry))
+        order = (-round(abs(float(found.t[at])), 9), -round(abs(gap), 9), depth[number], key)
+        entries.append((order, key, entry))
     return [(key, entry) for _, key, entry in sorted(entries, key=lambda each: each[0])]
-
-
-@dataclass(frozen=True, slots=True)
-class _Welch:
-    """Of each deal and entry: difference of the means per request, its standard error, t, degrees of freedom."""
-
-    gap: Floats
-    error: Floats
-    t: Floats
-    freedom: Floats
-
-
-def _welch(counts: csr_matrix, is_a: Floats) -> _Welch:
-    """Compare the requests where `is_a` is 1 with the others; a row a deal."""
-    sums, squares = np.asarray(counts.sum(axis=0)).ravel(), np.asarray(counts.power(2).sum(axis=0)).ravel()
-    size_a = is_a.sum(axis=1, keepdims=True)
-    size_b = is_a.shape[1] - size_a
-    sums_a = np.asarray((counts.T @ is_a.T).T)
-    squares_a = np.asarray((counts.power(2).T @ is_a.T).T)
-    mean_a, mean_b = sums_a / size_a, (sums - sums_a) / size_b
-    part_a = np.maximum(squares_a / size_a - mean_a**2, 0.0) / np.maximum(size_a - 1, 1)
-    part_b = np.maximum((squares - squares_a) / size_b - mean_b**2, 0.0) / np.maximum(size_b - 1, 1)
-    variance = part_a + part_b
-    gap = mean_a - mean_b
-    error = np.sqrt(variance)
-    t = np.divide(gap, error, out=np.zeros_like(gap), where=error > 0)
-    below = part_a**2 / np.maximum(size_a - 1, 1) + part_b**2 / np.maximum(size_b - 1, 1)
-    freedom = np.divide(variance**2, below, out=np.ones_like(variance), where=below > 0)
-    return _Welch(gap, error, t, np.maximum(freedom, 1.0))
-
-
-def _chances(counts: csr_matrix, of_class: npt.NDArray[np.bool_], t_values: Floats) -> Floats:
-    """How often the largest |t| of a deal by chance is as large: the p-value, corrected for all entries."""
-    random = np.random.default_rng(len(of_class))  # the same question has the same answer
-    as_large = np.zeros(len(t_values))
-    done = 0
-    while done < DEALS:
-        now = min(_DEALS_AT_ONCE, DEALS - done)
-        deals = random.permuted(np.tile(of_class.astype(float), (now, 1)), axis=1)
-        largest = np.abs(_welch(counts, deals).t).max(axis=1)
-        as_large += (largest[:, None] >= t_values[None, :] - _TIE).sum(axis=0)
-        done += now
-    chances: Floats = (1 + as_large) / (DEALS + 1)
-    return chances
-
-
-def _side(own: Floats, in_all: Floats, members: npt.NDArray[np.bool_], rate_hz: float) -> FlameSide:
-    samples = float(own[members].sum())
-    return FlameSide(
-        samples=int(samples),
-        share=samples / max(1.0, float(in_all[members].sum())),
-        ms=samples / int(members.sum()) / rate_hz * 1e3,
-    )
-
-
-def _share_difference(own: Floats, in_all: Floats, of_class: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the difference of the shares, and half of its interval's length."""
-    shares, variance = [], 0.0
-    for members in (of_class, ~of_class):
-        all_samples, count = float(in_all[members].sum()), int(members.sum())
-        share = float(own[members].sum()) / all_samples
-        rest = own[members] - share * in_all[members]
-        variance += float((rest**2).sum()) / all_samples**2 * count / (count - 1)
-        shares.append(share)
-    least = min(int(of_class.sum()), int((~of_class).sum())) - 1
-    return shares[0] - shares[1], float(student.ppf((1 + _LEVEL) / 2, least)) * variance**0.5

@@ -141,7 +141,8 @@ class JoinedSample:
     """A thread's stack at one moment, and the span that it ran for.
 
     `request_class` is "tail", "typical" or "" (neither, or not known). `also` names the further requests that the same
-    execution served (a batch). Of a sample that matches no span, the ids, the stage and the class are empty.
+    execution served (a batch). Of a sample that matches no span, the ids, the stage and the class are empty. `ms` is
+    the time that it stands for, where samples of several rates come together; 0: 1/rate, whatever that is.
     """
 
     time_ns: int
@@ -156,6 +157,7 @@ class JoinedSample:
     hardware: str = ""
     run: str = ""
     also: tuple[str, ...] = ()
+    ms: float = 0.0
 
     def to_json(self) -> dict[str, object]:
         """Return the sample as JSON-ready values."""
@@ -172,4 +174,5 @@ class JoinedSample:
             "hardware": self.hardware,
             "run": self.run,
             "also": list(self.also),
+            "ms": self.ms,
         }

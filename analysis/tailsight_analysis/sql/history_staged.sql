@@ -1,2 +1,2 @@
--- Fragment. The spans of a history's stages.
+-- Fragment. The spans that a history or a gate counts: those of stages.
 {{within}} AND {{filters}} AND (empty({service:Array(String)}) OR s.service IN {service:Array(String)}) AND s.stage != ''
