@@ -174,7 +174,7 @@ def stage_flame(
     rows = _stacks(store, window, filters, classes, outside=outside)
     samples = sum(int(row["samples"]) for row in rows)
     _check_floor(samples, "of that")
-    flame = flame_of(_joined(rows), _rate(profiles), title=filters.label or "all stages")
+    flame = flame_of(_joined(rows, profiles), _rate(profiles), title=filters.label or "all stages")
     return StageFlame(flame, profiles)
 
 
@@ -185,7 +185,7 @@ def stage_difference(store: Store, window: Window, filters: Filters, a: FlameSid
     sides = []
     for side in (a, b):
         narrowed = replace(filters, run=side.runs) if side.runs else filters
-        samples = list(_joined(_stacks(store, window, narrowed, side.classes)))
+        samples = list(_joined(_stacks(store, window, narrowed, side.classes), profiles))
         served = _rows(
             store,
             "profile_class",
@@ -278,10 +278,18 @@ def _stacks(
     return rows
 
 
-def _joined(rows: Iterable[dict[str, Any]]) -> Iterable[JoinedSample]:
+def _joined(rows: Iterable[dict[str, Any]], profiles: Sequence[RecordedProfile]) -> Iterable[JoinedSample]:
+    """Yield the samples, each with the time that it stands for.
+
+    That is 1/rate of its recording; where several recordings saw the process at once, each tells a part of the time.
+    """
+    ms_of = {profile.id: 1e3 / profile.rate_hz for profile in profiles if profile.rate_hz > 0}
+    beside = _beside(profiles)
     for row in rows:
+        first_ns = int(row["first_ns"])
+        at_once = 1 + sum(begun <= first_ns < ended for begun, ended in beside.get(row["profile"], ()))
         sample = JoinedSample(
-            time_ns=int(row["first_ns"]),
+            time_ns=first_ns,
             thread_id=int(row["thread"]),
             stack=tuple(frame_of(str(text)) for text in row["stack"]),
             state=State(row["state"]),
@@ -291,9 +299,25 @@ def _joined(rows: Iterable[dict[str, Any]]) -> Iterable[JoinedSample]:
             request_class=str(row["class"]),
             run=str(row["run"]),
             also=tuple(row["also"]),
+            ms=ms_of.get(row["profile"], 0.0) / at_once,
         )
         for _ in range(int(row["samples"])):
             yield sample
+
+
+def _beside(profiles: Sequence[RecordedProfile]) -> dict[str, list[tuple[int, int]]]:
+    """Return of each recording when others of the same process went on, as (begin, end) in Unix nanoseconds."""
+    of_process: defaultdict[tuple[str, int], list[tuple[int, int, str]]] = defaultdict(list)
+    for each in profiles:
+        if each.process and each.trigger != "import":
+            begun_ns = each.started_ns
+            of_process[each.host, each.process].append((begun_ns, begun_ns + int(each.duration_ms * 1e6), each.id))
+    found: dict[str, list[tuple[int, int]]] = {}
+    for spans in of_process.values():
+        for begun, ended, own in spans:
+            if others := [(b, e) for b, e, other in spans if other != own and b < ended and e > begun]:
+                found[own] = others
+    return found
 
 
 def _without(samples: Sequence[JoinedSample], requests: set[str]) -> list[JoinedSample]:
