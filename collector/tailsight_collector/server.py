@@ -46,6 +46,7 @@ from tailsight_collector.receive.limits import connections_for, raise_open_files
 from tailsight_collector.receive.otlp_http import OtlpHttp
 from tailsight_collector.receive.profiles import PROFILES
 from tailsight_collector.receive.signals import METRICS, TRACES
+from tailsight_collector.recordings.joining import Recordings
 from tailsight_collector.settings import CollectorSettings
 from tailsight_collector.sources import SourceStages
 from tailsight_collector.watch.durations import INSERT_BOUNDS_S, Durations, timed
@@ -106,6 +107,7 @@ class Collector:
         self._sql_port: SqlPort | None = None
         self._alerts: RunningAlerts | None = None
         self._kept: list[KeptDocuments] = []
+        self._recordings: Recordings | None = None
         self._is_recovered = False  # the embedded store: since the start nothing in it is in doubt
         self._addresses: Addresses | None = None
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="tailsight-decode")
@@ -166,6 +168,9 @@ class Collector:
             )
         for kind in (GATE_REPORTS, PROFILES):
             self._kept.append(KeptDocuments(kind, self._store.another()))
+        if plan := self._settings.recordings:
+            self._recordings = Recordings(plan, self._store, self._settings.data)
+            self._kept.append(self._recordings.documents)
         self._start_alerts(self._store)
 
     def _start_alerts(self, store: Store) -> None:
@@ -197,6 +202,7 @@ class Collector:
         self._traces.stop_taking()
         self._metrics.stop_taking()
         queries_ended = not [documents for documents in self._kept if not documents.close()]
+        queries_ended = (self._recordings.close() if self._recordings else True) and queries_ended
         queries_ended = (self._alerts.close() if self._alerts else True) and queries_ended
         queries_ended = (self._sql_port.close() if self._sql_port else True) and queries_ended
         deadline_s = time.monotonic() + DRAIN_TIMEOUT_S

@@ -11,6 +11,7 @@ from tailsight_collector.guard.exposure import is_loopback, refuse_open_doors
 from tailsight_collector.guard.tls import Tls
 from tailsight_collector.guard.tokens import Token
 from tailsight_collector.receive.limits import HttpLimits
+from tailsight_collector.recordings.joining import RecordingPlan
 from tailsight_collector.retention import Retention
 from tailsight_storage import ChdbDsn, StoreDsn, parse_dsn
 from tailsight_storage.source_files import built_in_rules
@@ -55,6 +56,8 @@ class CollectorSettings:
     http_limits: HttpLimits = field(default_factory=HttpLimits)
     retention: Retention = field(default_factory=lambda: Retention({}))
     alerts: AlertPlan | None = None
+    recordings: RecordingPlan | None = None
+    """How recordings that sidecars send are joined; without, there is no route for them."""
     sources: Rules = field(default_factory=built_in_rules)
     """What becomes of the spans that other tools send."""
 

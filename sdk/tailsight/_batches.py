@@ -61,6 +61,8 @@ class Batcher:
         self._counts = counts
         self._drop = drop
         self._slow = SlowRequests()
+        self.on_request: Callable[[int], None] | None = None
+        """Is told how many ns each request took."""
         self._parts: dict[str, list[bytes]] = {NORMAL: [], HIGH: []}
         self._spans = {NORMAL: 0, HIGH: 0}
         self._taken_in = 0
@@ -170,6 +172,8 @@ class Batcher:
             if span.extra is not None and span.extra.status == _record.STATUS_ERROR:
                 notable = True
             if span.stage is None:  # a request
+                if self.on_request is not None:
+                    self.on_request(span.end_ns - span.start_ns)
                 reason = span.attributes.get(keys.SAMPLING_REASON)
                 if reason is not None:
                     notable = notable or reason in _KEPT_FOR_CAUSE

@@ -11,6 +11,7 @@ from ._http import Collector as HttpCollector
 from ._options import GRPC, HTTP, TRACES_PATH, Settings
 
 METRICS_PATH = "/v1/metrics"
+RECORDINGS_PATH = "/tailsight/recordings"
 
 _GRPC_PORT, _HTTP_PORT = 4317, 4318
 
@@ -50,6 +51,20 @@ def for_metrics(settings: Settings, *, timeout_s: float) -> Collector | None:
         return None
     url = traces if settings.protocol == GRPC else traces.removesuffix(TRACES_PATH) + METRICS_PATH
     return _collector(settings, url, "METRICS_METHOD", min(timeout_s, settings.timeout_s))
+
+
+def for_recordings(settings: Settings, *, timeout_s: float) -> HttpCollector | None:
+    """Make what takes recordings, which go over HTTP in any case; None where there is nowhere to send them to."""
+    traces = _http_endpoint(settings.endpoint) if settings.protocol == GRPC else settings.endpoint
+    if settings.transport == "file" or not traces.endswith(TRACES_PATH):
+        return None
+    return HttpCollector(
+        traces.removesuffix(TRACES_PATH) + RECORDINGS_PATH,
+        headers=settings.headers,
+        compression="none",
+        timeout_s=timeout_s,
+        content_type="application/json",
+    )
 
 
 def _collector(settings: Settings, url: str, grpc_method: str, timeout_s: float) -> Collector:

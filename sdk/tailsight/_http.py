@@ -35,7 +35,15 @@ _GZIP_LEVEL = 1
 class Collector:
     """The collector's traces endpoint. Used by one thread at a time."""
 
-    def __init__(self, url: str, *, headers: Mapping[str, str], compression: str, timeout_s: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        compression: str,
+        timeout_s: float,
+        content_type: str = "application/x-protobuf",
+    ) -> None:
         parts = urlsplit(url)
         self.url = url
         self._secure = parts.scheme == "https"
@@ -46,7 +54,7 @@ class Collector:
         self._gzip = compression == "gzip"
         self._headers = {
             **headers,
-            "content-type": "application/x-protobuf",
+            "content-type": content_type,
             "user-agent": f"{SDK_NAME}-python/{sdk_version()}",
         }
         if self._gzip:

@@ -1,4 +1,4 @@
-"""What a recording of the code is to be like, and when: read from start()'s arguments, the option's text, a line of JSON.
+"""What a recording of the code is to be like, and when: read from arguments, from the option's text, or from JSON.
 
 Both sides know it: the service checks what it was asked for and says it to its sidecar, which does it.
 """
@@ -64,7 +64,8 @@ def read_ask(given: Mapping[str, object]) -> Ask:
     fields = {field.name: field for field in dataclasses.fields(Ask)}
     for unknown in given.keys() - fields.keys():
         near = difflib.get_close_matches(unknown, fields, n=1)
-        raise ValueError(f"no {unknown!r}: " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"))
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(fields)}"
+        raise ValueError(f"there is no {unknown!r}; {hint}")
     values = {}
     for name, value in given.items():
         if value is None and name == "every_s":

@@ -43,7 +43,8 @@ class Asking:
                 self._option = None
                 self._standing = line if lasts is Lasts.FROM_NOW_ON else b""
                 self._once = b"" if lasts is Lasts.NO_MORE else self._once
-            return sidecar is None or _tell(sidecar, pid, line)
+            # who asks for no more takes the permission back
+            return sidecar is None or _tell(sidecar, 0 if lasts is Lasts.NO_MORE else pid, line)
 
     def begin(self, sidecar: socket.socket, pid: int) -> None:
         """Tell a sidecar that has just started what it is to do."""
@@ -72,10 +73,11 @@ def _tell(sidecar: socket.socket, pid: int, line: bytes) -> bool:
 
 
 def permit(pid: int) -> None:
-    """Let a process, and what it starts, look into this one. Where nothing restricts that, the kernel says no: fine."""
+    """Let a process, and what it starts, look into this one; 0: none. Where nothing restricts that, nothing happens."""
     try:
         import ctypes
 
-        ctypes.CDLL(None).prctl(_PR_SET_PTRACER, pid, 0, 0, 0)
+        if prctl := getattr(ctypes.CDLL(None), "prctl", None):  # Linux
+            prctl(_PR_SET_PTRACER, pid, 0, 0, 0)
     except Exception as error:  # no ctypes in this interpreter
         caught("permitting the sidecar to look into this process", error)

@@ -10,20 +10,23 @@ from array import array
 from pathlib import Path
 from typing import Any
 
-MAX_READINGS = 2_000_000
+MAX_READINGS = 500_000
 MAX_THREADS = 512
 MAX_CALLS = 65_536
 MAX_MAPS_BYTES = 256 * 1024
+_PERIOD_S = 0.004  # a sample takes the reading that is nearest to it, at most 2 ms away
 _PART_OF_THE_TIME = 0.1  # of a processor, at most
 
 
 class ThreadStates:
     """Readings of all threads, as columns. Used by one thread."""
 
-    def __init__(self, pid: int, rate_hz: float) -> None:
+    def __init__(self, pid: int, rate_hz: float, duration_s: float) -> None:
+        """`duration_s`: for how long they will be read; the readings are spread over all of it."""
         self._folder = Path(f"/proc/{pid}")
         self._tasks = f"/proc/{pid}/task"
-        self._period_s = 1.0 / rate_hz
+        self._period_s = min(1.0 / rate_hz, _PERIOD_S)
+        self._a_thread_s = duration_s / MAX_READINGS
         self._calls: dict[str, int] = {}
         self._maps: list[str] = []
         self.columns = {name: array("q") for name in ("time_ns", "thread", "call")}
@@ -37,7 +40,7 @@ class ThreadStates:
     def read(self) -> float:
         """Look at each thread once; return for how many seconds to wait before the next time.
 
-        Where there are many threads, that is longer than asked: looking costs a tenth of a processor at most.
+        Where there are many threads, that is longer: looking costs a tenth of a processor at most.
         """
         if self.why_not or len(self.columns["call"]) >= MAX_READINGS:
             return max(self._period_s, 0.05)
@@ -64,7 +67,8 @@ class ThreadStates:
             for column, value in zip(self.columns.values(), (time.time_ns(), int(task), number), strict=True):
                 column.append(value)
         took_s = time.perf_counter() - began
-        return max(self._period_s - took_s, took_s * (1 - _PART_OF_THE_TIME) / _PART_OF_THE_TIME)
+        period_s = max(self._period_s, len(tasks) * self._a_thread_s)
+        return max(period_s - took_s, took_s * (1 - _PART_OF_THE_TIME) / _PART_OF_THE_TIME)
 
     def plain(self) -> dict[str, Any]:
         """Return what is to be sent, but for the columns."""

@@ -17,7 +17,7 @@ from ._clock import Clock
 from ._collectors import for_traces, usable
 from ._destination import own_mark
 from ._gpu_pending import pending
-from ._guard import caught, guarded
+from ._guard import caught, guarded, warn_once
 from ._ids import Ids
 from ._options import Settings, resolve
 from ._recorder import Limits, Recorder, current, discard
@@ -217,6 +217,8 @@ def _start(settings: Settings) -> Recorder:
         transport: Transport
         if settings.transport == "thread":
             transport = _sender(settings, on_start=_flush_when_a_worker_process_ends)
+            if settings.profile:
+                warn_once("profile", "TAILSIGHT_PROFILE is ignored: the sidecar records, and transport=thread has none")
         else:
             own_mark(
                 *destination_of(settings)

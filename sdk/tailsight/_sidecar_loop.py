@@ -15,6 +15,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from . import _otlp
 from . import attributes as keys
@@ -35,6 +36,9 @@ from ._sidecar_devices import Devices
 from ._spool import Spool
 from ._stats import DropReason, counters
 
+if TYPE_CHECKING:
+    from ._profiler import Profiler
+
 _MAX_PAUSE_S = 1.0
 _LOOK_AROUND_S = 30.0  # how often it looks for what other sidecars left behind
 _LOOK_FOR_UNREAD_S = 1.0  # how often for what nobody ever read: children that ended at once may be many
@@ -42,6 +46,7 @@ _AFTER_THE_SERVICE_S = 10.0  # how long it goes on trying once the service is go
 _SETTLE_S = 0.000_2  # between reading a ring's head and its bytes, see _ring.py
 _LOCK_PATIENCE_S = 5.0
 _NICE = 10
+_LONGEST_LINE = 65_536
 
 
 class Loop:
@@ -99,6 +104,8 @@ class Loop:
             batch_bytes=settings.batch_bytes,
         )
         self._devices = Devices(settings, config.pid, self._resource)
+        self._heard = b""
+        self._profiler: Profiler | None = None  # once the service asks for one
 
     def run(self) -> None:
         """Work until the service ends, and a little longer."""
@@ -125,6 +132,8 @@ class Loop:
             self._words[Word.FLUSH_DONE] = wanted
         self._look_around()
         self._devices.sample(self._now(), away=self._courier.away)
+        if self._profiler is not None:
+            self._profiler.step()
         self._report()
 
     def _drain(self) -> None:
@@ -155,6 +164,8 @@ class Loop:
         pause_s = min(self._settings.send_interval_s, _MAX_PAUSE_S)
         if self._devices.interval_s:
             pause_s = min(pause_s, self._devices.interval_s)
+        if self._profiler is not None and self._profiler.pause_s is not None:
+            pause_s = min(pause_s, self._profiler.pause_s)
         if self._courier.away or not self._courier.settled:
             pause_s = min(pause_s, max(0.0, self._courier.next_attempt_at - self._now()))
         if self._service_is_gone:
@@ -172,6 +183,22 @@ class Loop:
             said = b""
         if not said:
             self._service_is_gone = True
+        self._hear(said)
+
+    def _hear(self, said: bytes) -> None:
+        """Take what the service says: signs that only wake this process, and lines that ask for profiles."""
+        self._heard = (self._heard + said)[-_LONGEST_LINE:]
+        *lines, self._heard = self._heard.lstrip(b"!").split(b"\n")
+        for line in lines:
+            from ._profile_ask import heard
+            from ._profiler import Profiler  # who does not profile does without it
+
+            asked = heard(line.lstrip(b"!"))
+            if self._profiler is None:
+                self._profiler = Profiler(self._settings, self._config.pid, self._config.ring.parent, self._now)
+                self._batcher.on_request = self._profiler.observe
+            self._profiler.hear(asked)
+            self._profiler.step()
 
     def _is_over(self) -> bool:
         """Tell whether there is nothing left to do, or no time left to do it."""
@@ -179,15 +206,26 @@ class Loop:
         if self._deadline is None and (closing or self._service_is_gone):
             self._deadline = closing / 1e9 if closing else self._now() + _AFTER_THE_SERVICE_S
             self._drain()
+            if self._profiler is not None:
+                self._profiler.hurry()
         if self._deadline is None:
             return False
         self._drain()
         # A service that never reached a collector has none: do not keep it from exiting.
         hopeless = self._courier.away and not self._courier.was_reached
+        if self._is_still_recording() and not hopeless and self._now() < self._deadline:
+            return False
         return self._courier.settled or hopeless or self._now() > self._deadline
+
+    def _is_still_recording(self) -> bool:
+        if self._profiler is not None:
+            self._profiler.step()
+        return self._profiler is not None and self._profiler.is_recording
 
     def _finish(self) -> None:
         try:
+            if self._profiler is not None:
+                self._profiler.close()
             self._drain()
             self._ship(last=True)
             self._report()
@@ -317,6 +355,7 @@ def _work(service: socket.socket, config: Config, file: RingFile) -> None:
         os.nice(_NICE)
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # it never pushes a running service off its core
     loop = Loop(config, file, service)
+    file.words[Word.SIDECAR_PID] = os.getpid()
     loop._report()
     handler.ready()
     loop.run()

@@ -11,6 +11,7 @@ from tailsight_cli._collecting import collector_errors
 from tailsight_cli.alerting import ALERTS_ENV
 from tailsight_cli.guarding import access_options, own_tokens_from_environment, tls_options
 from tailsight_cli.processes.lifeline import end_this_process, lifeline_option, say, when_stdin_closes
+from tailsight_cli.profiling.sent import recording_plan
 from tailsight_cli.source_options import rules_of, sources_option
 from tailsight_collector import Addresses, CollectorSettings, Tls, run
 from tailsight_collector import settings as defaults
@@ -244,6 +245,7 @@ def command(
             ),
             retention=Retention.of(retain),
             alerts=_alert_plan(alerts),
+            recordings=recording_plan(),
             sources=rules_of(sources),
         )
         if lifeline:
