@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -24,14 +25,14 @@ from tailsight_analysis.profiles import (
     lines_of,
 )
 from tailsight_analysis.queries import query
-from tailsight_analysis.scope import NS_PER_MS, Filters, Window, as_names, iso
+from tailsight_analysis.scope import NS_PER_MS, Filters, Window, as_names, iso, scope_parameters
 from tailsight_storage import QueryFailedError, Store
 
 LEAST_SAMPLES = 50
 MAX_ROWS = 1_000_000
 MAX_SAMPLES = 5_000_000
 _UNKNOWN_TABLE = 60
-_FRAME = re.compile(r"(.*) \((.*):(\d+)\)", re.DOTALL)
+_FRAME = re.compile(r"(.* \(.*):(\d+)\)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,11 @@ class RecordedProfile:
     margin: float | None
     trusted: bool
     notes: tuple[str, ...]
+
+    @property
+    def started_ns(self) -> int:
+        """When it started, in Unix nanoseconds, to the millisecond."""
+        return round(datetime.fromisoformat(self.started).timestamp() * 1e3) * NS_PER_MS
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with stable keys; see docs/profiles.md."""
@@ -134,6 +140,8 @@ class FunctionTotals:
     total_samples: int
     gil_samples: int  # of its own, those that waited for the GIL
     waiting_samples: int  # of its own, those that waited for something else
+    self_ms: float
+    total_ms: float
     line: int = 0  # that most of its samples were at, or in whose call; 0: not known
 
     def to_json(self) -> dict[str, Any]:
@@ -142,16 +150,21 @@ class FunctionTotals:
 
 
 def top_functions(flame: Flame) -> list[FunctionTotals]:
-    """Add up functions over all paths, those with most samples of their own first; recursion counts once."""
+    """Add up functions over all paths, those with most time of their own first; recursion counts once."""
     own: Counter[tuple[str, str]] = Counter()
     total: Counter[tuple[str, str]] = Counter()
+    own_ms: defaultdict[tuple[str, str], float] = defaultdict(float)
+    total_ms: defaultdict[tuple[str, str], float] = defaultdict(float)
     by_state: dict[State, Counter[tuple[str, str]]] = {State.GIL: Counter(), State.WAITING: Counter()}
     waiting: list[tuple[FlameNode, frozenset[tuple[str, str]]]] = [(node, frozenset()) for node in flame.root.children]
     while waiting:
         node, above = waiting.pop()
         name = (node.function, node.file)
         own[name] += node.self_samples
-        total[name] += 0 if name in above else node.total_samples
+        own_ms[name] += node.self_ms
+        if name not in above:
+            total[name] += node.total_samples
+            total_ms[name] += node.total_ms
         for state, samples in node.by_state:
             if state in by_state:
                 by_state[state][name] += samples
@@ -159,8 +172,11 @@ def top_functions(flame: Flame) -> list[FunctionTotals]:
         waiting += [(child, below) for child in node.children]
     lines = lines_of((flame,))
     gil, waits = by_state[State.GIL], by_state[State.WAITING]
-    found = [FunctionTotals(*name, own[name], total[name], gil[name], waits[name], lines[name]) for name in total]
-    return sorted(found, key=lambda each: (-each.self_samples, -each.total_samples, each.function, each.file))
+    found = [
+        FunctionTotals(*name, own[name], total[name], gil[name], waits[name], own_ms[name], total_ms[name], lines[name])
+        for name in total
+    ]
+    return sorted(found, key=lambda each: (-round(each.self_ms, 6), -round(each.total_ms, 6), each.function, each.file))
 
 
 def stage_flame(
@@ -189,9 +205,10 @@ def stage_difference(store: Store, window: Window, filters: Filters, a: FlameSid
         served = _rows(
             store,
             "profile_class",
+            **scope_parameters(window, narrowed),
             profile=ids,
             **{"class": list(side.classes)},
-            run=list(side.runs or filters.run),
+            narrowed=int(bool(filters.model or filters.hardware or filters.version)),
             most=MAX_ROWS,
         )
         requests = {str(row["trace_id"]) for row in served} | {each.trace_id for each in samples if each.trace_id}
@@ -255,7 +272,17 @@ def profiled_time(store: Store, run: str | Sequence[str] | None = None) -> Windo
 def frame_of(text: str) -> Frame:
     """Read a frame as it is stored: `function (file:line)`."""
     match = _FRAME.fullmatch(text)
-    return Frame(match[1], match[2], int(match[3])) if match else Frame(text, "", 0)
+    if not match:
+        return Frame(text, "", 0)
+    whole = match[1]
+    # the parenthesis that the last one closes: a folder may have a pair of its own, and so may a function
+    depth = 1
+    for at in range(len(whole) - 1, 0, -1):
+        depth += (whole[at] == ")") - (whole[at] == "(")
+        if not depth and whole[at - 1] == " ":
+            return Frame(whole[: at - 1], whole[at + 1 :], int(match[2]))
+    function, _, file = whole.rpartition(" (")
+    return Frame(function, file, int(match[2]))
 
 
 def text_of(frame: Frame) -> str:
@@ -310,8 +337,8 @@ def _beside(profiles: Sequence[RecordedProfile]) -> dict[str, list[tuple[int, in
     of_process: defaultdict[tuple[str, int], list[tuple[int, int, str]]] = defaultdict(list)
     for each in profiles:
         if each.process and each.trigger != "import":
-            begun_ns = each.started_ns
-            of_process[each.host, each.process].append((begun_ns, begun_ns + int(each.duration_ms * 1e6), each.id))
+            ended_ns = each.started_ns + int(each.duration_ms * NS_PER_MS)
+            of_process[each.host, each.process].append((each.started_ns, ended_ns, each.id))
     found: dict[str, list[tuple[int, int]]] = {}
     for spans in of_process.values():
         for begun, ended, own in spans:
@@ -333,7 +360,7 @@ def _check_floor(samples: int, what: str) -> None:
 
 
 def _rate(profiles: Sequence[RecordedProfile]) -> float:
-    """Return the rate that most samples were taken at; 100 Hz where no recording says."""
+    """Return the rate that most samples were taken at: to be said. 100 Hz where no recording says."""
     rates = sorted((profile.samples, profile.rate_hz) for profile in profiles if profile.rate_hz > 0)
     return rates[-1][1] if rates else 100.0
 

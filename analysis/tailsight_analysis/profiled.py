@@ -16,6 +16,7 @@ from tailsight_analysis.profiles import StageSpan
 from tailsight_analysis.queries import query
 from tailsight_analysis.reading import request_parameters
 from tailsight_analysis.scope import NS_PER_MS, NS_PER_S, Filters, Window
+from tailsight_analysis.statistics.paired import weighted_quantile
 from tailsight_analysis.tail import LEAST_QUANTILE
 from tailsight_storage import Store
 
@@ -48,17 +49,23 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpans:
-    """The spans of a process in a window, in the order of their starts; `labels` by span id."""
+    """The spans of a process in a window, in the order of their starts; `labels` by span id.
+
+    `complete`: they are of all its requests, for none was left out by a sampling rate.
+    """
 
     spans: tuple[StageSpan, ...]
     labels: Mapping[str, Labels]
+    complete: bool
 
 
 @dataclass(frozen=True, slots=True)
 class RequestClasses:
     """How long each request took, in ns, and its class: "tail", "typical" or "". Both by trace id.
 
-    `threshold_ms` is where the tail begins; None where there were too few requests to tell.
+    `threshold_ms` is where the tail begins; None where there were too few requests to tell. Where requests were
+    sampled, the quantiles are those of all requests (docs/analysis/sampling.md), and typical are only those that the
+    rate kept: what was kept for being slow or failed is not what usually happens.
     """
 
     durations_ns: Mapping[str, int]
@@ -103,12 +110,13 @@ def process_spans(store: Store, window: Window, host: str, pid: int) -> ProcessS
     if len(rows) > MAX_SPANS:
         raise QuestionError(f"process {pid} has more than {MAX_SPANS:,} spans in {window.label}: record for less time")
     spans, labels = [], {}
+    complete = not any(row["sampled"] for row in rows)
     for row in rows:
         labels[row["span_id"]] = Labels(row["service"], row["version"], row["model"])
         if row["end_ns"] >= window.since_ns:
             names = [name for name in StageSpan.__slots__ if name in row]
             spans.append(StageSpan(**{name: row[name] for name in names}))
-    return ProcessSpans(tuple(spans), labels)
+    return ProcessSpans(tuple(spans), labels, complete)
 
 
 def request_classes(store: Store, window: Window, service: str, quantile: float = 0.99) -> RequestClasses:
@@ -120,14 +128,17 @@ def request_classes(store: Store, window: Window, service: str, quantile: float 
     parameters = request_parameters(store, wide, filters)
     rows = store.ask(query("profiled_requests"), **parameters)
     durations_ns = {str(row["trace_id"]): int(row["duration_ns"]) for row in rows}
-    if len(durations_ns) < LEAST_REQUESTS:
+    chosen = {str(row["trace_id"]) for row in rows if row["chosen"]}
+    if len(durations_ns) < LEAST_REQUESTS or len(chosen) == len(durations_ns):
         return RequestClasses(durations_ns, {}, None)
-    low, high, tail = np.quantile(np.array(list(durations_ns.values()), dtype=np.float64), [*TYPICAL, quantile])
+    durations = np.array(list(durations_ns.values()), dtype=np.float64)
+    weights = np.array([float(row["weight"]) for row in rows])
+    low, high, tail = weighted_quantile(durations, weights, [*TYPICAL, quantile]).tolist()
     classes = {}
     for trace_id, duration_ns in durations_ns.items():
         if duration_ns >= tail > high:
             classes[trace_id] = "tail"
-        elif low <= duration_ns <= high:
+        elif low <= duration_ns <= high and trace_id not in chosen:
             classes[trace_id] = "typical"
     return RequestClasses(durations_ns, classes, float(tail) / NS_PER_MS)
 

@@ -23,7 +23,7 @@ from tailsight_collector.importing.known import FORMATS, format_of
 from tailsight_collector.importing.registry import Format, Options, Report
 from tailsight_collector.importing.shape import in_words
 from tailsight_collector.importing.source import FileSource, file_source, translated
-from tailsight_collector.importing.spool import Spool
+from tailsight_collector.importing.spool import Spool, pieces
 from tailsight_collector.importing.targets import CollectorTarget, StoreTarget, Target
 from tailsight_collector.receive.checks import DAY_NS, YEAR_2000_NS, check
 
@@ -37,10 +37,15 @@ __all__ = [
     "import_sources",
     "read_requests",
     "relabel",
+    "requests_of",
 ]
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done ("reading", "storing"), how much of it is done, and of how much: bytes, or spans."""
+
+Takes = Callable[[FileSource], bool]
+"""Asked of each file before it is read as a trace: whether it is something else, which the caller has dealt with. It
+may raise UnreadableFileError."""
 
 
 @dataclass(slots=True)
@@ -104,8 +109,12 @@ def import_sources(
     service: str | None = None,
     options: Options | None = None,
     on_progress: Progress = lambda _what, _done, _total: None,
+    takes: Takes = lambda _source: False,
+    taken: str = "",
 ) -> Imported:
     """Send all spans of the sources; `run` and `service` replace those labels.
+
+    What `takes` takes is left out; `taken` says in words what that is, for the message about a file of neither kind.
 
     Every file is read to its end before anything of it is sent, so that a broken file adds nothing; the others are read
     all the same, and `failed` names it. Files that are no trace files at all are in `skipped`, as `*` matches a README
@@ -113,12 +122,17 @@ def import_sources(
     """
     imported = Imported()
     first_error: UnreadableFileError | None = None
+    others = 0
     sent: dict[str, str] = {}  # what has gone out in this call, by its identity
     for open_source in sources:
         try:
             source = open_source()
+            _tell_reading(source, on_progress)
+            if takes(source):
+                others += 1
+                continue
             with Spool() as spool:
-                of_file = _read_into(spool, source, imported, options or Options(), on_progress, run, service)
+                of_file = _read_into(spool, source, imported, options or Options(), on_progress, run, service, taken)
                 if spool.sender in sent:
                     of_file.same_as, of_file.already = sent[spool.sender], of_file.spans
                 else:
@@ -132,30 +146,50 @@ def import_sources(
         except UnreadableFileError as error:
             first_error = error if first_error is None or isinstance(first_error, UnknownFormatError) else first_error
             imported.failed.append(str(error))
-    if first_error and not imported.files:
+    if first_error and not imported.files and not others:
         raise first_error
     return imported
 
 
 def read_requests(path: Path, options: Options | None = None) -> Iterator[ExportTraceServiceRequest]:
     """Read one file of any known format; raises UnreadableFileError."""
-    source = file_source(path)
+    yield from requests_of(file_source(path), options)
+
+
+def requests_of(
+    source: FileSource, options: Options | None = None, on_progress: Progress = lambda _what, _done, _total: None
+) -> Iterator[ExportTraceServiceRequest]:
+    """Read a source of any known format; raises UnreadableFileError."""
     report = Report()
     with translated(source.name):
-        yield from _requests(source, options or Options(), report)
+        yield from _watched(source, on_progress).read(source, options or Options(), report)
         _refuse_if_nothing_is_kept(source, report)
 
 
-def _requests(source: FileSource, options: Options, report: Report) -> Iterator[ExportTraceServiceRequest]:
-    return _format(source).read(source, options, report)
+def _watched(source: FileSource, on_progress: Progress, taken: str = "") -> Format:
+    """Find a source's format, and let the progress be told from here on."""
+    found = _format(source, taken)
+    _tell_reading(source, on_progress)
+    return found
 
 
-def _format(source: FileSource) -> Format:
+def _tell_reading(source: FileSource, on_progress: Progress) -> None:
+    furthest = 0
+
+    def on_read(done: int) -> None:
+        nonlocal furthest
+        furthest = max(furthest, done)  # some formats go through a file twice
+        on_progress(f"reading {source.name}", furthest, source.size_bytes)
+
+    source.on_read = on_read
+
+
+def _format(source: FileSource, taken: str) -> Format:
     if not source.head:
         raise UnreadableFileError(f"{source.name}: the file is empty")
     found = format_of(source.head)
     if found is None:
-        titles = "; ".join(each.title for each in FORMATS)
+        titles = "; ".join([*(each.title for each in FORMATS), *([taken] if taken else [])])
         raise UnknownFormatError(
             f"{source.name}: it begins with {in_words(source.head)}, and that is none of the formats that can be read: "
             f"{titles}; each may be packed as .gz or .zst"
@@ -181,26 +215,20 @@ def _read_into(
     on_progress: Progress,
     run: str | None,
     service: str | None,
+    taken: str,
 ) -> FileReport:
     """Put all of a file's spans aside, and count them."""
     report = Report()
     found = Imported()
-    furthest = 0
-
-    def on_read(done: int) -> None:
-        nonlocal furthest
-        furthest = max(furthest, done)  # some formats go through a file twice
-        on_progress(f"reading {source.name}", furthest, source.size_bytes)
-
     with translated(source.name):
-        format_ = _format(source)
-        source.on_read = on_read
+        format_ = _watched(source, on_progress, taken)
         for request in format_.read(source, options, report):
             if run is not None or service is not None:
                 relabel(request, run=run, service=service)
                 _rename_senders(request, run, service)
-            _count(request, found)
-            spool.add(request)
+            for piece in pieces(request):
+                _count(piece, found)
+                spool.add(piece)
         _refuse_if_nothing_is_kept(source, report)
     imported.spans += found.spans
     imported.rejected.update(found.rejected)

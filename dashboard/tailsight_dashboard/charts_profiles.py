@@ -1,12 +1,12 @@
 """What the flame graph in the browser draws: pure functions from flame graphs to columns of plain data.
 
-Nodes are in the order of the tree, parents before what is below them; a node is its place in the columns. Texts go in as
-they are, and are only ever texts there (flame.js).
+Nodes are in the order of the tree, parents before what is below them; a node is its place in the columns. Texts go in
+as they are, and are only ever texts there (flame.js).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +17,14 @@ from tailsight_dashboard.format import p_value, signed_duration
 MOST_NODES = 10_000  # the smallest branches beyond are left out
 WHOLE = "all"
 Name = tuple[str, str]
+Sides = tuple[FlameNode | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """A node of one flame graph, or the two that lie on each other; `parent` is the place of the one above, −1: none."""
+    """A node of one flame graph, or two that lie on each other; `parent` is the place of the one above, −1: none."""
 
-    sides: tuple[FlameNode | None, ...]
+    sides: Sides
     parent: int
 
     @property
@@ -38,16 +39,17 @@ class _Drawn:
 
 
 def of_states(flame: Flame) -> dict[str, Any]:
-    """Return a flame graph whose widths are samples, and whose colours are what the threads did."""
+    """Return a flame graph whose widths are times, and whose colours are what the threads did in their samples."""
     states = _below(flame.root)
-    drawn, left_out = _largest((flame.root,), lambda sides: _total(sides[0]))
-    nodes = [each.sides[0] for each in drawn]
+    drawn, left_out = _largest((flame.root,), lambda sides: _ms(sides[0]))
+    nodes = [node for each in drawn if (node := each.sides[0])]
     return {
         "kind": "states",
-        "rate": flame.rate_hz,
         "left_out": left_out,
         **_tree(drawn),
-        "own": [node.self_samples if node else 0 for node in nodes],
+        "ms": [_rounded(node.total_ms) for node in nodes],
+        "own_ms": [_rounded(node.self_ms) for node in nodes],
+        "own": [node.self_samples for node in nodes],
         **{state.value: [states[id(node)][at] for node in nodes] for at, state in enumerate(State)},
     }
 
@@ -56,23 +58,23 @@ def of_difference(found: StageDifference) -> dict[str, Any]:
     """Return two flame graphs laid on each other: widths are the time per request of both, colours who takes more."""
     result = found.difference
     requests = (max(1, result.requests_a), max(1, result.requests_b))
-    rate = result.flame_a.rate_hz
 
-    def size(sides: tuple[FlameNode | None, ...]) -> float:
-        return sum(_total(node) / of for node, of in zip(sides, requests, strict=True))
+    def per_request(sides: Sides) -> list[float]:
+        return [_ms(node) / of for node, of in zip(sides, requests, strict=True)]
+
+    def size(sides: Sides) -> float:
+        return sum(per_request(sides))
 
     drawn, left_out = _largest((result.flame_a.root, result.flame_b.root), size)
     tree = _tree(drawn)
     entries = {(each.function, each.file): each for each in result.functions}
     return {
         "kind": "difference",
-        "rate": rate,
         "left_out": left_out,
         "names_of": [result.name_a, result.name_b],
-        "requests": list(requests),
         **tree,
-        "a": [_total(each.sides[0]) for each in drawn],
-        "b": [_total(each.sides[1]) for each in drawn],
+        "ms": [[_rounded(ms) for ms in per_request(each.sides)] for each in drawn],
+        "samples": [[node.total_samples if node else 0 for node in each.sides] for each in drawn],
         "entries": [_said(entries.get((function, file))) for function, file in tree["names"]],
     }
 
@@ -90,8 +92,12 @@ def _said(entry: DifferenceEntry | None) -> tuple[str, bool] | None:
     return f"{signed_duration(entry.difference_ms)} [{bounds}], p {p if p.startswith('<') else f'= {p}'}", entry.certain
 
 
-def _total(node: FlameNode | None) -> int:
-    return node.total_samples if node else 0
+def _ms(node: FlameNode | None) -> float:
+    return node.total_ms if node else 0.0
+
+
+def _rounded(ms: float) -> float:
+    return round(ms, 6)
 
 
 def _tree(drawn: list[_Drawn]) -> dict[str, Any]:
@@ -104,26 +110,22 @@ def _tree(drawn: list[_Drawn]) -> dict[str, Any]:
     }
 
 
-def _largest(roots: tuple[FlameNode | None, ...], size: Any) -> tuple[list[_Drawn], int]:
+def _largest(roots: Sides, size: Callable[[Sides], float]) -> tuple[list[_Drawn], int]:
     """List the nodes that are drawn, parents first and the larger before the smaller, and count those left out."""
     sizes = sorted((size(sides) for sides in _all(roots)), reverse=True)
     least = sizes[MOST_NODES] if len(sizes) > MOST_NODES else -1.0
     drawn: list[_Drawn] = []
-    waiting: list[tuple[tuple[FlameNode | None, ...], int]] = [(roots, -1)]
+    waiting: list[tuple[Sides, int]] = [(roots, -1)]
     while waiting:
         sides, parent = waiting.pop()
         drawn.append(_Drawn(sides, parent))
         here = len(drawn) - 1
-        below = sorted((size(each), each) for each in _pairs(sides)) if False else _sorted(_pairs(sides), size)
+        below = sorted(_pairs(sides), key=size)  # the largest last: it is taken first
         waiting += [(each, here) for each in below if size(each) > least]
     return drawn, len(sizes) - len(drawn)
 
 
-def _sorted(below: Iterable[tuple[FlameNode | None, ...]], size: Any) -> list[tuple[FlameNode | None, ...]]:
-    return sorted(below, key=size)  # the largest last: it is taken first
-
-
-def _all(roots: tuple[FlameNode | None, ...]) -> Iterator[tuple[FlameNode | None, ...]]:
+def _all(roots: Sides) -> Iterator[Sides]:
     waiting = [roots]
     while waiting:
         sides = waiting.pop()
@@ -131,7 +133,7 @@ def _all(roots: tuple[FlameNode | None, ...]) -> Iterator[tuple[FlameNode | None
         waiting += _pairs(sides)
 
 
-def _pairs(sides: tuple[FlameNode | None, ...]) -> list[tuple[FlameNode | None, ...]]:
+def _pairs(sides: Sides) -> list[Sides]:
     """Return what is below, the same function of both sides together."""
     below: dict[Name, list[FlameNode | None]] = {}
     for at, node in enumerate(sides):

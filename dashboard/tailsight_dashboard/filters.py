@@ -244,7 +244,7 @@ def _window(selection: Selection) -> Window:
         st.warning("“From” is not before “To”: showing the minute after “From”.", icon=":material/schedule:")
         return Window(_ns(since), _ns(since + timedelta(minutes=1)))
     if selection.time == ALL_TIME:
-        held = source.extent()
+        held = source.extent() or source.profiled_extent()
         if held is None:
             raise NoSpansError("the store holds no spans")
         return held

@@ -1,7 +1,7 @@
-// A flame graph: outermost functions on top, as wide as their samples. Zoom, search, keyboard. Nothing that others named is
+// A flame graph: outermost functions on top, as wide as their time. Zoom, search, keyboard. Nothing that others named is
 // ever markup: texts go in as text. `data` is what charts_profiles.py makes.
 
-const ROW = 22, LABEL_PX = 26, LEAST_PX = 0.6, FOLD_BEYOND = 4, TIP_PX = 14;
+const ROW = 22, LABEL_PX = 28, LEAST_PX = 0.6, WIDE_PX = 4, FOLD_BEYOND = 4, TIP_PX = 14;
 const STATES = ["running", "gil", "waiting", "unknown"];
 const MEANINGS = ["running", "waiting for the GIL", "waiting for something else", "state not known"];
 const kept = new Map(); // by the component's key: what a new run of the page must not lose
@@ -10,10 +10,15 @@ export default function (component) {
   const { data, parentElement, key, setStateValue } = component;
   const frame = parentElement.querySelector(".flame");
   if (!frame || !data) return undefined;
-  const memory = kept.get(key) || { of: null, path: [], unfolded: false, search: "", told: "" };
+  const memory = kept.get(key) || { of: null, path: [], unfolded: false, search: "", given: "", told: [] };
   kept.set(key, memory);
   if (memory.of !== data.of) Object.assign(memory, { of: data.of, path: [], unfolded: false });
-  if (data.search !== memory.told) Object.assign(memory, { told: data.search, search: data.search });
+  if (data.search !== memory.given) { // what comes back of what was told is not news: more may have been typed since
+    const told = memory.told.indexOf(data.search);
+    memory.given = data.search;
+    if (told < 0) memory.search = data.search;
+    memory.told.splice(0, told + 1);
+  }
   const part = name => frame.querySelector("." + name);
   const graph = part("graph"), input = part("search"), tip = part("tip");
   const differs = data.kind === "difference";
@@ -23,14 +28,14 @@ export default function (component) {
   legend();
 
   function tell(search) {
-    memory.told = search;
+    memory.told.push(search);
     setStateValue("search", search);
   }
 
   function legend() {
     const marks = differs
       ? [["more", `more time in ${data.names_of[0]}`], ["less", `more time in ${data.names_of[1]}`], ["even", "as much in both"]]
-      : STATES.map((state, at) => [state, `${MEANINGS[at]} ${share(nodes[0].states[at] / (nodes[0].size || 1))}`])
+      : STATES.map((state, at) => [state, `${MEANINGS[at]} ${share(nodes[0].states[at] / (nodes[0].samples || 1))}`])
           .filter((_, at) => at < 3 || nodes[0].states[at]);
     part("legend").replaceChildren(...marks.map(([paint, meaning]) => {
       const item = document.createElement("span"), mark = document.createElement("i");
@@ -47,28 +52,21 @@ export default function (component) {
     graph.replaceChildren();
     graph.classList.toggle("searching", wanted !== "");
     current = null;
-    let base = zoomed;
-    while (base.below.length === 1 && base.below[0].size === base.size) base = base.below[0];
-    const way = [];
-    for (let at = base; at; at = at.parent) way.unshift(at);
-    const folds = !memory.unfolded && way.length > FOLD_BEYOND;
-    let row = 0;
-    way.forEach((node, at) => {
-      if (folds && at === 1) fold(way.slice(1, -1), row++);
-      if (!folds || at === 0 || at === way.length - 1) box(node, row++, 0, 1, node !== base && node !== zoomed);
-    });
-    let deepest = row;
-    const waiting = [[base, row, 0, 1]];
+    const above = [];
+    for (let at = zoomed.parent; at; at = at.parent) above.unshift(at);
+    let deepest = chain(above, 0, 0, 1);
+    const waiting = [[zoomed, deepest, 0, 1]];
     while (waiting.length) {
-      const [node, at, left, width] = waiting.pop();
+      const [node, row, left, width] = waiting.pop();
+      const way = [node]; // functions that call one other, and run nothing themselves
+      let last = node;
+      while (last.below.length === 1 && last.size - last.below[0].size <= 1e-9 * last.size) way.push(last = last.below[0]);
+      const under = chain(way, row, left, width);
+      deepest = Math.max(deepest, under);
       let from = left;
-      for (const child of node.below) {
-        const part = node.size ? width * child.size / node.size : 0;
-        if (part * across >= LEAST_PX) {
-          box(child, at, from, part, false);
-          deepest = Math.max(deepest, at + 1);
-          if (child.below.length) waiting.push([child, at + 1, from, part]);
-        }
+      for (const child of last.below) {
+        const part = last.size ? width * child.size / last.size : 0;
+        if (part * across >= LEAST_PX) waiting.push([child, under, from, part]);
         from += part;
       }
     }
@@ -84,8 +82,9 @@ export default function (component) {
       button.tabIndex = -1;
       button.setAttribute("role", "treeitem");
       button.setAttribute("aria-level", node.level);
-      button.setAttribute("aria-label", lines(node).join(", "));
-      button.className = ["node", faint ? "faint" : "", node.hit ? "found" : "", node.certain ? "certain" : ""].join(" ").trim();
+      button.setAttribute("aria-label", node.where ? `${node.name}, ${node.where}` : node.name);
+      button.className = ["node", faint ? "faint" : "", node.hit ? "found" : "", node.certain ? "certain" : "", width * across >= WIDE_PX ? "wide" : ""]
+        .filter(Boolean).join(" ");
       button.style.cssText = `left:${left * 100}%;width:${width * 100}%;top:${row * ROW}px`;
       if (differs) tint(button, node);
       else segments(button, node);
@@ -99,13 +98,24 @@ export default function (component) {
       }
     }
 
-    function fold(between, row) {
+    function chain(way, row, left, width) {
+      const between = way.slice(1, -1), folds = !memory.unfolded && way.length > FOLD_BEYOND && !between.some(node => node.hit);
+      if (!folds) way.forEach(node => box(node, row++, left, width, node.level < zoomed.level));
+      else {
+        box(way[0], row++, left, width, way[0].level < zoomed.level);
+        fold(between, row++, left, width);
+        box(way[way.length - 1], row++, left, width, way[way.length - 1].level < zoomed.level);
+      }
+      return row;
+    }
+
+    function fold(between, row, left, width) {
       const button = document.createElement("button");
       button.type = "button";
       button.className = "node fold";
-      button.style.cssText = `left:0;width:100%;top:${row * ROW}px`;
-      const names = between.length === 1 ? "1 caller" : `${between.length} callers`;
-      button.textContent = `⋯ ${names} of all of it, ${between[0].name} to ${between[between.length - 1].name}: show`;
+      button.style.cssText = `left:${left * 100}%;width:${width * 100}%;top:${row * ROW}px`;
+      button.title = `${between[0].name} to ${between[between.length - 1].name}: show`;
+      button.textContent = `⋯ ${between.length} functions, ${button.title}`;
       button.unfolds = true;
       graph.append(button);
     }
@@ -127,7 +137,7 @@ export default function (component) {
     if (!places) return "nothing found";
     const where = places === 1 ? "in 1 place" : `in ${places.toLocaleString("en")} places`;
     if (differs) return `${where}: ${duration(a)} per request of ${data.names_of[0]}, ${duration(b)} of ${data.names_of[1]}`;
-    return `${where}: ${share(sum / (nodes[0].size || 1))} of the samples`;
+    return `${where}: ${share(sum / (nodes[0].size || 1))} of the time`;
   }
 
   function lines(node) {
@@ -140,10 +150,10 @@ export default function (component) {
       return said;
     }
     const whole = nodes[0].size || 1;
-    said.push(`${node.size.toLocaleString("en")} samples, ${duration(node.size / data.rate * 1000)}, ${share(node.size / whole)} of all`);
-    said.push(`itself ${node.own.toLocaleString("en")} samples, ${share(node.own / whole)}`);
-    said.push(`waiting for the GIL ${share(node.states[1] / node.size)}, for something else ${share(node.states[2] / node.size)}`
-      + (node.states[3] ? `, not known ${share(node.states[3] / node.size)}` : ""));
+    const [, gil, waiting, unknown] = node.states.map(samples => share(samples / (node.samples || 1)));
+    said.push(`${node.samples.toLocaleString("en")} samples, ${duration(node.size)}, ${share(node.size / whole)} of all`);
+    said.push(`itself ${node.own.toLocaleString("en")} samples, ${share(node.ownMs / whole)}`);
+    said.push(`waiting for the GIL ${gil}, for something else ${waiting}${node.states[3] ? `, not known ${unknown}` : ""}`);
     return said;
   }
 
@@ -197,7 +207,8 @@ export default function (component) {
     else tip.hidden = true;
   };
   graph.onpointerleave = () => { tip.hidden = true; };
-  graph.onfocusin = event => {
+  if (!graph.focused) graph.addEventListener("focusin", event => graph.focused(event)); // there is no property for it
+  graph.focused = event => {
     const to = event.target.closest(".node");
     if (!to || !to.node) return;
     if (current) current.tabIndex = -1;
@@ -231,7 +242,7 @@ export default function (component) {
     }
     zoom(nodes[0]);
   };
-  let seen = 0;
+  let seen = graph.clientWidth;
   const watch = new ResizeObserver(() => {
     if (graph.clientWidth === seen) return;
     seen = graph.clientWidth;
@@ -248,7 +259,7 @@ function planted(data, differs) {
     const [name, file] = data.names[data.name[at]];
     return {
       name, id: `${name}\n${file}`, where: file && data.line[at] ? `${file}:${data.line[at]}` : file, parent: null, below: [], level: 1,
-      size: 0, own: 0, states: [0, 0, 0, 0], a: 0, b: 0, counts: [0, 0], hit: false, inside: false, entry: "", certain: false,
+      size: 0, samples: 0, own: 0, ownMs: 0, states: [0, 0, 0, 0], a: 0, b: 0, counts: [0, 0], hit: false, inside: false, entry: "", certain: false,
     };
   });
   nodes.forEach((node, at) => {
@@ -258,15 +269,15 @@ function planted(data, differs) {
       node.parent.below.push(node);
     }
     if (differs) {
-      node.counts = [data.a[at], data.b[at]];
-      [node.a, node.b] = node.counts.map((count, side) => count / data.rate * 1000 / data.requests[side]);
+      node.counts = data.samples[at];
+      [node.a, node.b] = data.ms[at];
       node.size = node.a + node.b;
       const said = data.entries[data.name[at]];
       if (said) [node.entry, node.certain] = [said[0], said[1]];
     } else {
       STATES.forEach((state, place) => { node.states[place] = data[state][at]; });
-      node.own = data.own[at];
-      node.size = node.states.reduce((sum, count) => sum + count, 0);
+      node.samples = node.states.reduce((sum, count) => sum + count, 0);
+      [node.own, node.ownMs, node.size] = [data.own[at], data.own_ms[at], data.ms[at]];
     }
   });
   return nodes;
@@ -285,7 +296,7 @@ function found(root, path) {
 function segments(button, node) {
   let from = 0;
   STATES.forEach((state, place) => {
-    const part = node.size ? node.states[place] / node.size : 0;
+    const part = node.samples ? node.states[place] / node.samples : 0;
     if (!part) return;
     const segment = document.createElement("i");
     segment.className = state;

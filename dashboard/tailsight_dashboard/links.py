@@ -10,6 +10,7 @@ import streamlit as st
 from tailsight_analysis import Tail
 from tailsight_dashboard.filters import Scope
 from tailsight_dashboard.format import plain
+from tailsight_dashboard.selection import ALL_TIME
 
 SHOWN_DIGITS = 8  # of a trace id: enough to tell a few apart
 
@@ -40,6 +41,21 @@ def version_or_run(scope: Scope, over: str, name: str) -> None:
         st.markdown(f"Look at {over} **{plain(name)}** alone:", width="content")
         for view in ("stages", "tail", "jitter", "hardware"):
             st.page_link(f"views/{view}.py", label=view.capitalize(), icon="", query_params=alone.to_address(view))
+
+
+def profiles(scope: Scope, places: Iterable[tuple[str, str, str]], *, all_time: bool) -> None:
+    """Draw a line of links to the profiles of stages: service, stage, and what else to say of each."""
+    time = replace(scope.selection, time=ALL_TIME) if all_time else scope.selection
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="profile-links"):
+        st.markdown("Which code ran, in **profiles**:", width="content")
+        for service, stage, more in places:
+            address = replace(time, filters={"service": (service,)} if service else {}, stage=stage)
+            st.page_link(
+                "views/profiles.py",
+                label=f"{plain(stage)} of {plain(service)}{f' ({more})' if more else ''}",
+                icon="",
+                query_params=address.to_address("profiles"),
+            )
 
 
 def examples(scope: Scope, tail: Tail) -> None:

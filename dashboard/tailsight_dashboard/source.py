@@ -41,6 +41,7 @@ from tailsight_analysis import (
     choices,
     compare,
     connect,
+    flames,
     hardware,
     jitter,
     pareto,
@@ -56,6 +57,7 @@ from tailsight_analysis import (
     whole_time,
 )
 from tailsight_analysis.alerting.open import OpenAlert, open_alerts
+from tailsight_analysis.flames import FlameSideOf, ProfiledStage, RecordedProfile, StageDifference, StageFlame
 from tailsight_analysis.gate_reports import ListedReport, gate_report, gate_reports
 from tailsight_analysis.gating.kept import KeptReport
 
@@ -231,6 +233,31 @@ def _gate_report(name: str, report_id: str) -> Answer[KeptReport]:
 
 
 @_kept
+def _profiles(name: str, window: Window, filters: Filters) -> Answer[tuple[RecordedProfile, ...]]:
+    return _ask(name, flames.recorded_profiles, window, filters)
+
+
+@_kept
+def _profiled(name: str, window: Window, filters: Filters, trace_id: str) -> Answer[tuple[ProfiledStage, ...]]:
+    return _ask(name, flames.profiled_stages, window, filters, trace_id)
+
+
+@_kept
+def _profiled_time(name: str) -> Answer[Window | None]:
+    return _ask(name, flames.profiled_time)
+
+
+@_kept
+def _flame(name: str, window: Window, filters: Filters, classes: tuple[str, ...]) -> Answer[StageFlame]:
+    return _ask(name, flames.stage_flame, window, filters, classes=classes)
+
+
+@_kept
+def _flames(name: str, window: Window, filters: Filters, a: FlameSideOf, b: FlameSideOf) -> Answer[StageDifference]:
+    return _ask(name, flames.stage_difference, window, filters, a, b)
+
+
+@_kept
 def _choices(name: str, window: Window) -> Answer[dict[str, list[str]]]:
     return _ask(name, choices, window)
 
@@ -318,6 +345,31 @@ def ask_gate_reports(limit: int) -> Answer[tuple[ListedReport, ...]]:
 def ask_gate_report(report_id: str) -> Answer[KeptReport]:
     """Return one of them, by its id or its first digits. Raises QuestionError where there is none, or several."""
     return _gate_report(dsn(), report_id)
+
+
+def ask_profiles(window: Window, filters: Filters) -> Answer[tuple[RecordedProfile, ...]]:
+    """List the recordings of stacks that have samples there."""
+    return _profiles(dsn(), window, filters)
+
+
+def ask_profiled(window: Window, filters: Filters, trace_id: str = "") -> tuple[ProfiledStage, ...]:
+    """List the stages of which there are samples, of all requests or of one."""
+    return _profiled(dsn(), window, filters, trace_id).value
+
+
+def ask_flame(window: Window, filters: Filters, classes: tuple[str, ...]) -> Answer[StageFlame]:
+    """Pool samples of stacks. Raises NotEnoughDataError where they are too few, QuestionError where too many."""
+    return _flame(dsn(), window, filters, classes)
+
+
+def ask_difference(window: Window, filters: Filters, a: FlameSideOf, b: FlameSideOf) -> Answer[StageDifference]:
+    """Compare which code two sides ran. Raises as `ask_flame` does."""
+    return _flames(dsn(), window, filters, a, b)
+
+
+def profiled_extent() -> Window | None:
+    """Return the time of all samples of stacks; None where there are none."""
+    return _profiled_time(dsn()).value
 
 
 def prices() -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 
 from tailsight_analysis import Trace, TraceMoved, TraceRequest, TraceSpan
 from tailsight_dashboard.charts_trace import CYCLE, FAILED, NO_NAME, ORPHAN, REPEATED
@@ -96,3 +97,26 @@ def _moved(moved: TraceMoved) -> str:
 
 def _spans(number: int) -> str:
     return "1 span" if number == 1 else f"{count(number)} spans"
+
+
+def stages(trace: Trace) -> list[tuple[str, str]]:
+    """Name the stages of a trace's spans with their services, those with the most of the critical path first."""
+    path_ms: dict[tuple[str, str], float] = {}
+    for span in trace.spans:
+        if span.stage:
+            place = (span.service, span.stage)
+            path_ms[place] = path_ms.get(place, 0.0) + span.path_ms
+    return sorted(path_ms, key=lambda place: (-path_ms[place], place))
+
+
+def samples_of_it(samples: int) -> str:
+    """Say how many samples of stacks are of the trace itself; empty for none."""
+    if not samples:
+        return ""
+    return "1 sample of this trace" if samples == 1 else f"{count(samples)} samples of this trace"
+
+
+def no_profile(stages: Sequence[tuple[str, str]]) -> str:
+    """Say that no stage of a trace has a profile, and how to take one of the service that took most of it."""
+    service = shlex.quote(" ".join(stages[0][0].replace("`", "").split()))
+    return f"Which code these stages ran: no profile says. `tailsight profile --service {service}` takes one."

@@ -31,6 +31,10 @@ RULE_KEYS = (
 MATCH_KEYS = ("scope", "version", "name", "kind", "has", "any", "lacks", "events", "equals", "resource")
 PHASE_KEYS = ("stage", "name", *UNITS_NS, "minus", "unless", "from", "to", "own", "definition")
 MAX_TEXT_CHARS = 1000
+MAX_TEXTS = 100
+"""In one list: every name of a rule is compared with every span that the rule may concern."""
+MAX_FILE_BYTES = 1024 * 1024
+_MOST_SHOWN = 80
 
 
 @functools.cache
@@ -50,11 +54,15 @@ def read_rules(path: Path | None) -> Rules:
         return built_in
     where = f"sources file {path}"
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        text = content.decode("utf-8-sig")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8"
         raise InvalidSourcesError(f"{where} cannot be read: {reason}", is_missing=True) from None
     try:
+        if len(content) > MAX_FILE_BYTES:
+            raise InvalidSourcesError(f"it is larger than {MAX_FILE_BYTES:,} bytes: no file of rules")
         theirs = rules_in(text, str(path), known=built_in.names)
         replaced: Mapping[str, Rule | None] = {rule.name: None if is_off else rule for rule, is_off in theirs}
         new = [rule for rule, is_off in theirs if rule.name not in built_in.names and not is_off]
@@ -90,18 +98,20 @@ def rules_in(text: str, origin: str, known: Collection[str] = ()) -> list[tuple[
         for name in rule.instead_of:
             if name not in found and name not in known:
                 raise InvalidSourcesError(
-                    f"rule {rule.name}: instead_of names no rule {name!r}{_near(name, [*found, *known])}"
+                    f"rule {rule.name}: instead_of names no rule {_shown(name)}{_near(name, [*found, *known])}"
                 )
     return list(found.values())
 
 
 def _rule(table: Mapping[str, Any], number: int, origin: str, known: Collection[str]) -> tuple[Rule, bool]:
     name = _text(f"rule {number}", "name", table.get("name"))
+    if not name.isprintable():
+        raise InvalidSourcesError(f"rule {number}: name = {_shown(name)} has characters that cannot be shown")
     where = f"rule {name}"
     _check_keys(where, table, RULE_KEYS)
     is_off = table.get("off", False)
     if not isinstance(is_off, bool):
-        raise InvalidSourcesError(f"{where}: off = {is_off!r} is neither true nor false")
+        raise InvalidSourcesError(f"{where}: off = {_shown(is_off)} is neither true nor false")
     if is_off and name not in known:
         raise InvalidSourcesError(f"{where}: it is off, and there is no built-in rule of this name{_near(name, known)}")
     if is_off:
@@ -139,7 +149,17 @@ def _match(where: str, table: Mapping[str, Any]) -> Match:
     )
     for kind in match.kind:
         if kind not in KINDS:
-            raise InvalidSourcesError(f"{where}: kind {kind!r} is none{_near(kind.upper(), KINDS)}")
+            raise InvalidSourcesError(f"{where}: kind {_shown(kind)} is none{_near(kind.upper(), KINDS)}")
+    for key, patterns in zip(("scope", "version", "name"), match.patterns, strict=True):
+        for pattern in patterns:
+            if "*" in pattern[:-1]:
+                raise InvalidSourcesError(
+                    f"{where}: {key} {_shown(pattern)} has a * before its end, where it stands for itself alone; "
+                    f"end it there: {_shown(pattern[: pattern.index('*') + 1])}"
+                    if pattern.index("*")
+                    else f"{where}: {key} {_shown(pattern)} begins with a *, and only what begins alike can be named; "
+                    "ask for an attribute or the scope instead"
+                )
     if match == Match():
         raise InvalidSourcesError(f"{where} has no condition: the rule would take every span")
     return match
@@ -156,7 +176,7 @@ def _phases(where: str, table: Mapping[str, Any]) -> tuple[Phase, ...]:
     for name in names:
         if names.count(name) > 1:
             raise InvalidSourcesError(
-                f"{where}: two phases are called {name!r}; give one another name, for their ids follow from it"
+                f"{where}: two phases are called {_shown(name)}; give one another name, for their ids follow from it"
             )
     return phases
 
@@ -169,10 +189,12 @@ def _phase(where: str, table: Mapping[str, Any]) -> Phase:
     if len(units) + has_events != 1 or ("from" in table) != ("to" in table):
         raise InvalidSourcesError(f"{where}: give either one of {', '.join(UNITS_NS)}, or from and to")
     if has_events and ("minus" in table):
-        raise InvalidSourcesError(f"{where}: minus is for phases in attributes")
+        raise InvalidSourcesError(f"{where}: minus is for phases in attributes; leave it out")
+    if "own" in table and not has_events:
+        raise InvalidSourcesError(f"{where}: own is for phases between events; leave it out")
     own = table.get("own", False)
     if not isinstance(own, bool):
-        raise InvalidSourcesError(f"{where}: own = {own!r} is neither true nor false")
+        raise InvalidSourcesError(f"{where}: own = {_shown(own)} is neither true nor false")
     return Phase(
         stage,
         _optional(where, "name", table) or stage,
@@ -193,17 +215,17 @@ def _phase(where: str, table: Mapping[str, Any]) -> Phase:
 def _check_keys(where: str, table: Mapping[str, Any], known: Collection[str]) -> None:
     for key in table:
         if key not in known:
-            raise InvalidSourcesError(f"{where}: there is no key {key!r}{_near(key, known)}")
+            raise InvalidSourcesError(f"{where}: there is no key {_shown(key)}{_near(key, known)}")
 
 
 def _near(word: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(word, known, 1)
+    near = difflib.get_close_matches(word[:_MOST_SHOWN], known, 1)
     return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}" if known else ""
 
 
 def _table(where: str, key: str, value: object) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise InvalidSourcesError(f"{where}: {key} = {value!r} is no table")
+        raise InvalidSourcesError(f"{where}: {key} = {_shown(value)} is no table")
     return value
 
 
@@ -211,9 +233,7 @@ def _text(where: str, key: str, value: object) -> str:
     if value is None:
         raise InvalidSourcesError(f"{where}: it has no {key}")
     if not isinstance(value, str) or not value or len(value) > MAX_TEXT_CHARS:
-        raise InvalidSourcesError(
-            f"{where}: {key} = {str(value)[:80]!r} is no text of 1 to {MAX_TEXT_CHARS} characters"
-        )
+        raise InvalidSourcesError(f"{where}: {key} = {_shown(value)} is no text of 1 to {MAX_TEXT_CHARS} characters")
     return value
 
 
@@ -222,17 +242,30 @@ def _optional(where: str, key: str, table: Mapping[str, Any]) -> str:
 
 
 def _texts(where: str, key: str, table: Mapping[str, Any]) -> Texts:
-    value = table.get(key, [])
+    if key not in table:
+        return ()
+    value = table[key]
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list):
-        raise InvalidSourcesError(f"{where}: {key} = {value!r} is neither a text nor a list of texts")
+        raise InvalidSourcesError(f"{where}: {key} = {_shown(value)} is neither a text nor a list of texts")
+    if not 1 <= len(values) <= MAX_TEXTS:
+        raise InvalidSourcesError(
+            f"{where}: {key} is a list of {len(values)} texts; give 1 to {MAX_TEXTS}, or leave it out"
+        )
     return tuple(_text(where, key, each) for each in values)
 
 
 def _choices(where: str, key: str, table: Mapping[str, Any]) -> Choices:
     inner = _table(where, key, table.get(key, {}))
     choices = tuple((name, _texts(f"{where}: {key}", name, inner)) for name in inner)
-    for name, texts in choices:
-        if not name or not texts:
-            raise InvalidSourcesError(f"{where}: {key}: {name!r} has no text")
+    if len(choices) > MAX_TEXTS:
+        raise InvalidSourcesError(f"{where}: {key} has {len(choices)} attributes; {MAX_TEXTS} are the limit")
+    if any(not name for name, _ in choices):
+        raise InvalidSourcesError(f"{where}: {key}: an attribute without a name; give one")
     return choices
+
+
+def _shown(value: object) -> str:
+    """Show a value in a message of one line, however long it is."""
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

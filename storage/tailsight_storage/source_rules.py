@@ -18,6 +18,8 @@ from tailsight_storage.errors import InvalidSourcesError
 BUILT_IN = "built-in"
 MAX_FACTS = 128
 MAX_RULES = 500
+MAX_PATTERNS = 2_000
+"""Names, scopes and versions of all rules together: each may be compared with each span."""
 MAX_PHASES = 16
 KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 UNITS_NS = {"seconds": 1e9, "milliseconds": 1e6, "microseconds": 1e3, "nanoseconds": 1.0}
@@ -60,6 +62,11 @@ class Match:
     events: Texts = ()
     equals: Choices = ()
     resource: Choices = ()
+
+    @property
+    def patterns(self) -> tuple[Texts, Texts, Texts]:
+        """The texts that may end with `*`: of the scope, its version and the span's name."""
+        return self.scope, self.version, self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +157,14 @@ class Rules:
         conditions = tuple(_conditions(rule.match, numbers) for rule in self.rules)
         if len(numbers) > MAX_FACTS:
             raise InvalidSourcesError(
-                f"the rules ask for {len(numbers)} different attributes and events; {MAX_FACTS} are the limit"
+                f"the rules ask for {len(numbers)} different attributes and events; {MAX_FACTS} are the limit: "
+                "switch built-in rules off that you do not need"
+            )
+        patterns = sum(len(texts) for rule in self.rules for texts in rule.match.patterns)
+        if patterns > MAX_PATTERNS:
+            raise InvalidSourcesError(
+                f"the rules name {patterns} spans, scopes and versions; {MAX_PATTERNS} are the limit: "
+                "one text with * at its end may do for many"
             )
         object.__setattr__(self, "facts", tuple(numbers))
         object.__setattr__(self, "conditions", conditions)
@@ -196,7 +210,7 @@ def _compiled(rules: tuple[Rule, ...], facts: tuple[Fact, ...], conditions: tupl
             struct.pack("=I", len(each.groups)),
         ]
         out += map(_bits, each.groups)
-        for patterns in (rule.match.scope, rule.match.version, rule.match.name):
+        for patterns in rule.match.patterns:
             out.append(struct.pack("=I", len(patterns)))
             for pattern in patterns:
                 is_prefix = pattern.endswith("*")

@@ -255,7 +255,12 @@ def open_store(dsn: StoreDsn | str, *, create: bool = False) -> Store:
                 f"store {dsn}: no store in this folder; name the folder that a collector was given with --data"
             )
         _refuse_if_in_use(dsn)
-    store = Store(dsn, _connect(dsn, database=None if create else dsn.database))
+    try:
+        store = Store(dsn, _connect(dsn, database=None if create else dsn.database))
+    except StorageError:
+        if isinstance(dsn, ChdbDsn):
+            _refuse_if_in_use(dsn)  # by somebody who came a moment earlier
+        raise
     if isinstance(dsn, ChdbDsn):
         _OPENED_HERE.add(dsn.engine_path)
     if create:

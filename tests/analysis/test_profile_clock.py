@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from tailsight_analysis import NotEnoughDataError
 from tailsight_analysis.profiles import ClockFit, Frame, Recording, Site, Stack, StageSpan, Thread, fit_clock
 
 SPAWN_NS = 1_700_000_000_000_000_000
@@ -92,3 +95,9 @@ def test_a_service_that_ticks_like_a_clock_is_not_trusted() -> None:
     fit = fit_clock(recording, spans, SITES)
     assert not fit.trusted
     assert "another offset agrees nearly as well" in fit.why_not
+
+
+def test_spans_that_name_no_thread_are_said_to_and_not_called_too_few() -> None:
+    recording, spans = made_up(5, after_ms=5, drift_ppm=0)
+    with pytest.raises(NotEnoughDataError, match=r"none of the [\d,]+ spans of the process says on which thread"):
+        fit_clock(recording, [replace(span, thread_id=0) for span in spans], SITES)

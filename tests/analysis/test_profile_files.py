@@ -31,6 +31,7 @@ from tailsight_analysis.profiles import (
     to_collapsed,
     to_speedscope,
 )
+from tailsight_analysis.profiles import html as pages
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 shared = pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data")
@@ -185,6 +186,51 @@ graph.children[0].focus();
 for (const key of ["ArrowDown", "ArrowDown", "ArrowRight"]) graph.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
 say("at:" + document.activeElement.textContent);
 </script></body>"""
+
+
+COLOURS = """<script>
+const paint = name => [...document.querySelectorAll(".node")].find(each => each.textContent === name).style.background;
+for (const name of ["handle", "spin", "wait"]) document.body.append(` ${name}: ${paint(name)};`);
+document.body.append(" about: " + [...document.querySelectorAll(".node")].find(each => each.textContent === "spin").title);
+</script></body>"""
+
+
+@pytest.mark.browser
+def test_waiting_for_the_gil_is_a_colour_of_its_own_as_wide_as_it_is_long(tmp_path: Path) -> None:
+    states = {"handle;spin": [State.RUNNING, State.RUNNING, State.RUNNING, State.GIL], "handle;wait": [State.WAITING]}
+    flame = flame_of([sample(stack, 1, state) for stack, of in states.items() for state in of], 100)
+    drawn = dom(flame_html(flame).replace("</body>", COLOURS), tmp_path)
+    assert (
+        "spin: linear-gradient(to right, var(--running) 0%, var(--running) 75%, var(--gil) 75%, var(--gil) 100%)"
+        in (drawn.replace("0.0%", "0%").replace("75.0%", "75%").replace("100.0%", "100%"))
+    )
+    assert "handle: linear-gradient(" in drawn
+    assert "wait: var(--waiting);" in drawn
+    assert "spin: 4 samples, 40 ms, 80.0 %: 75 % running, 25 % waiting for the GIL" in drawn
+    legend = drawn.partition('id="key">')[2].partition("</p>")[0]
+    assert [part.partition("<")[0] for part in legend.split("</span>")[1:]] == [
+        "running", "waiting for the GIL", "waiting for something else", "state not known",
+    ]  # fmt: skip
+    assert "var(--gil)" in legend
+
+
+@pytest.mark.parametrize("kind", ["flame", "difference"])
+def test_a_page_has_so_many_nodes_at_most_and_the_shares_of_all(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left out is the smallest; what is above counts it still."""
+    assert pages.MAX_NODES == 50_000
+    monkeypatch.setattr(pages, "MAX_NODES", 500)
+    samples = [sample(f"main;f{at}", at % 40) for at in range(600)] + [sample("main;often")] * 50
+    if kind == "flame":
+        page = flame_html(flame_of(samples, 100))
+    else:
+        other = [sample("main;often", 100 + at % 40) for at in range(100)]
+        page = difference_html(difference(samples, other, 100))
+    root = json.loads(page.partition('id="data">')[2].partition("</script>")[0])["root"]
+    [main] = root[4]
+    assert len(main[4]) <= 500
+    assert "often" in {node[0] for node in main[4]}
+    if kind == "flame":
+        assert main[3][:3] == [650, 0, 650]
 
 
 @pytest.mark.browser

@@ -6,6 +6,7 @@ alternate at random between ways of recording, all on the same process:
     none          nobody looks
     non-blocking  as `tailsight profile` does it: py-spy --nonblocking at 100 Hz, and /proc for who waits for the GIL
     py-spy alone  the same without /proc
+    sidecar       as `tailsight.profiling.start()` does it, /proc at 250 Hz; here it is this process that does
     blocking      py-spy holds the process still for each sample
 
 Each is given as a ratio to a round of `none` beside it: the median of all rounds, with its 95 % interval (order statistics).
@@ -16,6 +17,7 @@ Run it with: python tests/benchmarks/bench_profile.py [--quick]
 """
 
 import json
+import os
 import platform
 import random
 import statistics
@@ -27,13 +29,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tailsight_cli.profiling.spy import Spy, SpyOptions, source
+from tailsight._profile_ask import Ask
+from tailsight._profile_recording import Recording
+from tailsight_cli.profiling.spy import Spy, SpyOptions, make_way, py_spy, source
 from tailsight_cli.profiling.thread_states import ThreadStates
 
 QUICK = "--quick" in sys.argv
 ROUNDS = 8 if QUICK else 60
 REQUESTS = 200 if QUICK else 750
-WAYS = ("none", "non-blocking", "py-spy alone", "blocking")
+WAYS = ("none", "non-blocking", "py-spy alone", "sidecar", "blocking")
 MEASURES = ("processor", "wall", "p99")
 SERVED = """
 import json, statistics, sys, time
@@ -65,7 +69,14 @@ for line in sys.stdin:
 def measured(service: "subprocess.Popen[str]", way: str, folder: Path) -> dict[str, float]:
     """Let the service work while it is recorded in one way."""
     with ExitStack() as stack:
-        if way != "none":
+        if way == "sidecar":
+            recording = Recording(str(py_spy()), service.pid, Ask(duration_s=300), "hand", {}, lambda *_: "")
+            stack.callback(recording.kill)
+            for task in (recording._spy.pid, recording._thread.native_id):
+                make_way(task)  # as a sidecar has from its start
+            while b"Sampling process" not in os.pread(recording._log.fileno(), 1000, 0):
+                time.sleep(0.01)
+        elif way != "none":
             path = folder / f"{time.monotonic_ns()}.json"
             spy = Spy(service.pid, path, 600, SpyOptions(100, blocking=way == "blocking"))
             stack.callback(spy.stop)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -143,8 +144,23 @@ def test_a_broken_file_among_others_is_told_at_the_end(tmp_path, imported):
         (["a.json", "--start", "today"], 2, "--start today is no time with a zone"),
         (["a.json", "--start", "2026-11-20T10:00:00"], 2, "is no time with a zone"),
         (["-", "-"], 2, "- stands there twice"),
+        ([""], 2, "a file's name is empty"),
+        (["a**b.json"], 2, "a**b.json is no pattern: ** stands for folders"),
+        (["["], 4, "[ matches no file"),
+        (["a.json", "--start", "9999-01-01T00:00:00Z"], 2, "is no time with a zone before the year 2262"),
     ],
-    ids=["missing", "pattern", "empty folder", "start", "zone", "stdin twice"],
+    ids=[
+        "missing",
+        "pattern",
+        "empty folder",
+        "start",
+        "zone",
+        "stdin twice",
+        "no name",
+        "no pattern",
+        "bracket",
+        "late",
+    ],
 )
 def test_wrong_use_is_one_line(tmp_path, imported, monkeypatch, arguments, code, message):
     monkeypatch.chdir(tmp_path)
@@ -155,6 +171,24 @@ def test_wrong_use_is_one_line(tmp_path, imported, monkeypatch, arguments, code,
     assert (found, out) == (code, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_a_files_name_does_nothing_to_the_terminal(tmp_path, imported):
+    """It comes out of somebody's archive; names need not be UTF-8 either."""
+    folder = tmp_path / "in"
+    zipkin(folder / "a\x1b[2J\n.json")
+    (folder / "b\x1b.txt").write_text("no traces")
+    os.link(folder / "a\x1b[2J\n.json", os.fsencode(folder) + b"/c\xff.json")
+    code, out, err = imported(folder)
+    assert (code, "imported 6 spans from 2 files" in out) == (0, True)
+    assert "\x1b" not in out + err
+    assert f"{folder}/a�[2J�.json: Zipkin v2 JSON, 3 spans" in out
+    assert json.loads(imported(folder, "--json")[1])["reports"][0]["file"] == f"{folder}/a\x1b[2J\n.json"
+
+
+def test_stdin_that_is_closed_is_told(imported, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert imported("-") == (2, "", "tailsight: - is stdin, and that is closed; name a file\n")
 
 
 def test_a_collector_that_is_not_there_is_one_line(tmp_path, imported):

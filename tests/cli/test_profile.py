@@ -156,3 +156,17 @@ def test_a_profile_of_another_tool_is_kept_as_samples_of_no_span(store):
     ]  # fmt: skip
     with pytest.raises(CommandError, match="counts bytes"):
         profile_of_file(ProfileFile("speedscope", "memory.json", "bytes", ()))
+
+
+def test_a_folder_for_raw_files_that_cannot_be_is_said_before_anything_is_recorded(tailsight, tmp_path):
+    taken = tmp_path / "taken"
+    taken.write_text("")
+    code, out, err = tailsight("profile", "--pid", "1", "--raw", str(taken / "below"), *NOWHERE)
+    assert (code, out) == (2, "")
+    assert f"--raw {taken / 'below'} is no folder that can be written to: Not a directory" in err
+
+
+def test_a_schedule_needs_time_between_its_recordings(tailsight):
+    code, _, err = tailsight("profile", "--pid", "1", "--every", "10s", "--duration", "30s", *NOWHERE)
+    assert code == 2
+    assert "--every 10s is not longer than --duration 30s" in err

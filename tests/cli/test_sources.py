@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,20 @@ from tailsight_cli import main
 from tailsight_cli.gating.loading import private_store
 from tailsight_cli.gating.sources import FileSource
 from tailsight_cli.stack import Ports, Stack
+from tailsight_collector.keep.records import encode_varint
 from tailsight_collector.sources.apply import MAX_CONCERNED, MAX_DERIVED
+from tailsight_collector.sources.memory import A_PRODUCERS_CONSUMERS, CONSUMERS, PRODUCERS, RESOURCE_BYTES
 from tailsight_storage import open_store
-from tailsight_storage.source_files import MATCH_KEYS, PHASE_KEYS, RULE_KEYS, built_in_rules, read_rules
-from tailsight_storage.source_rules import MAX_FACTS, MAX_PHASES, MAX_RULES
+from tailsight_storage.source_files import (
+    MATCH_KEYS,
+    MAX_FILE_BYTES,
+    MAX_TEXTS,
+    PHASE_KEYS,
+    RULE_KEYS,
+    built_in_rules,
+    read_rules,
+)
+from tailsight_storage.source_rules import MAX_FACTS, MAX_PATTERNS, MAX_PHASES, MAX_RULES
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 MINE = '[[rule]]\nname = "mine"\nmatch = { name = "infer*" }\nstage = "compute"\n'
@@ -103,10 +115,10 @@ def test_a_trial_says_why_phases_are_not_derived(capsys: pytest.CaptureFixture[s
     path = tmp_path / "odd.pb"
     path.write_bytes(request([llm_request({"gen_ai.latency.time_in_queue": 25_000})]).SerializeToString())
     [kind] = answer(capsys, "sources", "test", str(path), "--json")["with_stage"]
-    assert kind["why_not"] == {"queue would be longer than the span: 2.5e+07 ms": 1}
+    assert kind["why_not"] == {"queue would be longer than the span: 25,000 s": 1}
     assert main.run(["sources", "test", str(path)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "no phases: queue would be longer than the span: 2.5e+07 ms" in shown
+    assert "no phases: queue would be longer than the span: 25,000 s" in shown
 
 
 @pytest.mark.parametrize("command", ["list", "test", "collector", "import"])
@@ -126,6 +138,70 @@ def test_a_wrong_file_ends_every_command_with_one_line(
     assert line.endswith(f"sources file {wrong}: rule mine: there is no key 'stge'; did you mean 'stage'?")
     assert main.run([*words, "--sources", str(tmp_path / "none.toml")]) == 4
     assert "cannot be read: No such file" in capsys.readouterr().err
+
+
+def test_a_trial_takes_what_an_import_takes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, traces: Path
+) -> None:
+    """stdin, and a file that does not say when it was."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(traces.read_bytes())))
+    by_name, by_stdin = (answer(capsys, "sources", "test", name, "--json") for name in (str(traces), "-"))
+    assert by_stdin == by_name
+    path = tmp_path / "triton.json"
+    times = [{"name": "REQUEST_START", "ns": 5}, {"name": "REQUEST_END", "ns": 9}]
+    path.write_text(json.dumps([{"id": 1, "model_name": "m"}, {"id": 1, "timestamps": times}]))
+    assert main.run(["sources", "test", str(path)]) == 4
+    assert "give --start" in capsys.readouterr().err
+    assert answer(capsys, "sources", "test", str(path), "--start", "2026-11-23T08:30:00Z", "--json")["spans"] == 2
+    assert main.run(["sources", "test", str(path), "--start", "today"]) == 2
+    assert "--start today is no time" in capsys.readouterr().err
+
+
+def test_a_trial_finds_a_queue_whose_consumer_comes_first(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    start_ns = time.time_ns() - 10**10
+    sent = span(name="send", kind=4, start_time_unix_nano=start_ns, end_time_unix_nano=start_ns + 10**6)
+    times = {"start_time_unix_nano": start_ns + 3 * 10**6, "end_time_unix_nano": start_ns + 4 * 10**6}
+    taken = span(name="take", kind=5, trace_id=sent["trace_id"], parent_span_id=sent["span_id"], **times)
+    path = tmp_path / "messages.otlp"
+    bodies = [request([each]).SerializeToString() for each in (taken, sent)]
+    path.write_bytes(b"".join(encode_varint(len(body)) + body for body in bodies))
+    trial = answer(capsys, "sources", "test", str(path), "--json")
+    assert (trial["spans"], trial["derived"]) == (2, 1)
+    phases = {
+        kind["name"]: [(phase["stage"], phase["mean_ms"]) for phase in kind["phases"]] for kind in trial["with_stage"]
+    }
+    assert phases == {"take": [], "send": [("queue", 2.0)]}
+
+
+@pytest.mark.parametrize(("served_us", "network_ms"), [(70_000, 30.0), (100_001, None)], ids=["shorter", "1 us longer"])
+def test_the_network_of_zipkins_halves_needs_no_common_clock(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, served_us: int, network_ms: float | None
+) -> None:
+    """Both halves have one id, and the server's clock is an hour behind."""
+    start_us = 1_790_000_000_000_000
+    half = {"traceId": "abcd", "id": "1", "name": "get", "tags": {"http.method": "GET"}}
+    client = {"kind": "CLIENT", "timestamp": start_us, "duration": 100_000}
+    server = {"kind": "SERVER", "timestamp": start_us - 3_600_000_000, "duration": served_us, "shared": True}
+    endpoints = (
+        {"localEndpoint": {"serviceName": name, "ipv4": ip}} for name, ip in (("web", "10.0.0.1"), ("api", "10.0.0.2"))
+    )
+    path = tmp_path / "halves.json"
+    path.write_text(json.dumps([half | each | end for each, end in zip((client, server), endpoints, strict=True)]))
+    store = f"chdb://{tmp_path / 'store'}"
+    assert main.run(["import", str(path), "--store", store]) == 0
+    capsys.readouterr()
+    [found] = answer(capsys, "trace", "abcd", "--store", store, "--json")["requests"]
+    assert found["duration_ms"] == 100.0
+    stages = {row["stage"]: row["contribution_ms"] for row in found["stages"]}
+    assert stages.get("network") == network_ms
+    assert sum(stages.values()) + found["unaccounted_ms"] == pytest.approx(100.0)
+
+
+def test_a_trial_is_of_one_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text("[]")
+    assert main.run(["sources", "test", str(tmp_path)]) == 2
+    assert f"{tmp_path} is 2 files; name one of them" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("file", "code"), [("none.json", 4), ("README.md", 4)], ids=["absent", "no traces"])
@@ -193,6 +269,13 @@ def test_every_key_source_and_limit_is_on_the_page() -> None:
         f"{MAX_RULES} rules",
         f"{MAX_PHASES} phases",
         f"{MAX_FACTS} different",
+        f"{MAX_TEXTS} texts",
+        f"{MAX_PATTERNS:,} names",
+        f"{PRODUCERS:,} producers",
+        f"consumers of {CONSUMERS:,} producers",
+        f"({A_PRODUCERS_CONSUMERS} each",
+        f"{RESOURCE_BYTES // 1024} KiB",
+        f"{MAX_FILE_BYTES // 1024**2} MiB",
         f"{MAX_DERIVED:,} derived",
         f"{MAX_CONCERNED:,} spans",
     ):

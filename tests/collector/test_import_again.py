@@ -1,8 +1,14 @@
 """The same file twice adds nothing: through a real collector, after its restart, after a cut-off import, and in a store."""
 
 import json
+import signal
+import subprocess
+import sys
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -108,6 +114,60 @@ def test_an_import_that_was_cut_off_goes_on_though_the_collector_was_killed(tmp_
         collector.start()
         import_files([path], CollectorTarget(collector.otlp_url))
         assert stored(collector, "import-cut-off") == (SPANS, SPANS)
+
+
+def test_two_imports_of_one_file_at_once_store_it_once(collector, tmp_path):
+    """Two processes' worth: each sends all batches, and both are told that all is well."""
+    path = zipkin_file(tmp_path, "import-at-once")
+    barrier = threading.Barrier(2)
+
+    def run(_: int) -> int:
+        barrier.wait(60)
+        return import_files([path], CollectorTarget(collector.otlp_url)).accepted_spans
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, range(2))) == [SPANS, SPANS]
+    assert stored(collector, "import-at-once") == (SPANS, SPANS)
+
+
+def test_ctrl_c_in_the_middle_and_the_same_again_store_it_once(collector, tmp_path):
+    """A process of its own, stopped while its second batch is on the way and not yet acknowledged."""
+    path = zipkin_file(tmp_path, "import-ctrl-c")
+    second, release = threading.Event(), threading.Event()
+    bodies = []
+
+    class Between(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            bodies.append(body)
+            answer = collector.post(body)
+            if len(bodies) == 2:
+                second.set()
+                release.wait(60)
+                return
+            self.send_response(answer.status_code)
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Between) as between:
+        threading.Thread(target=between.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{between.server_port}"
+        command = [sys.executable, "-m", "tailsight_cli.main", "import", str(path), "--endpoint", url]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert second.wait(60)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        release.set()
+        between.shutdown()
+    assert (process.returncode, out) == (130, "")
+    assert err.strip() == "interrupted; what was stored stays, and the same command goes on from there"
+    assert stored(collector, "import-ctrl-c") == (10_000, 10_000)
+    import_files([path], CollectorTarget(collector.otlp_url))
+    assert stored(collector, "import-ctrl-c") == (SPANS, SPANS)
 
 
 def test_what_the_sdk_wrote_to_a_file_and_sent_too_is_stored_once(collector, tmp_path):

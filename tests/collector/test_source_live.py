@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +19,11 @@ from opentelemetry.trace import SpanKind, set_span_in_context
 from testkit.otlp import request, span
 from testkit.processes import CollectorProcess
 from testkit.senders import Sidecar
+from testkit.sourced import message_pair, triton
 
 from tailsight_cli import main
 from tailsight_storage import decoder, open_store
+from tailsight_storage.source_files import built_in_rules
 
 MS = 1_000_000
 PHASES_MS = {"queue": 100.0, "prefill": 200.0, "decode": 600.0}
@@ -144,6 +147,67 @@ def test_a_request_that_is_delivered_again_derives_the_same_spans(
     answer = asked(capsys, own_collector, "breakdown", "--service", "again", "--all-time")
     assert answer["requests"]["count"] == 1
     assert shares(answer) == pytest.approx({"queue": 0.1, "prefill": 0.2, "decode": 0.6, "": 0.1})
+
+
+def test_an_export_again_in_other_pieces_and_with_gaps_adds_no_span_and_no_time(
+    collector: CollectorProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A whole export, then the same a span a request, then half of it in pairs: all of that by its ids is what was there."""
+    root, model, compute = triton()
+    producer, consumer = message_pair(trace_id=root["trace_id"])
+    producer |= {"trace_id": root["trace_id"], "parent_span_id": root["span_id"]}
+    sent = [llm_request(1), compute, model, consumer | {"parent_span_id": producer["span_id"]}, producer, root]
+    resource = {"service.name": "pieces", "host.name": "a"}
+    answers = []
+    for pieces in ([sent], [[each] for each in sent], [sent[1:3], sent[5:], sent[3:4]]):
+        for piece in pieces:
+            assert collector.post(request(piece, resource).SerializeToString()).status_code == 200
+        collector.wait_until_loaded()
+        with open_store(collector.store) as store:
+            [(spans, places)] = store.rows(
+                "SELECT uniqExact(trace_id, span_id), uniqExact(trace_id, span_id, stage, start_time, duration_ns) "
+                "FROM spans WHERE service = 'pieces'"
+            )
+        answer = asked(capsys, collector, "breakdown", "--service", "pieces", "--all-time")
+        answers.append((spans, places, answer["requests"], shares(answer)))
+    spans, places, _, of_stages = answers[0]
+    assert spans == places == len(sent) + 3 + 6 + 1  # phases of vLLM, of Triton, and a queue
+    assert set(of_stages) == {"queue", "prefill", "decode", "serialize", "gpu_kernel", "network", ""}
+    assert answers[1:] == answers[:1] * 2
+
+
+def test_whatever_tools_send_the_collector_answers_and_stores_all_that_it_took(collector: CollectorProcess) -> None:
+    """Words of tools with values of any kind, at any times: none is an error of the collector's, none is lost."""
+    dice = random.Random(7)
+    rules = built_in_rules()
+    keys = sorted({key for rule in rules.rules for phase in rule.phases for key in (*phase.keys, *phase.minus)})
+    names = [name.rstrip("*") for rule in rules.rules for name in rule.match.name]
+    event_names = [name for rule in rules.rules for phase in rule.phases for name in (*phase.begin, *phase.end)]
+    values = [0.1, -1.0, float("nan"), float("inf"), 1e308, 2**62, -5, "0.5", "", True, None, [0.1], {"a": 1}, b"\0"]
+    posted = 0
+    for _ in range(40):
+        spans = []
+        for _ in range(20):
+            fields = llm_request(dice.randint(0, 99), parent_span_id=dice.randbytes(8))
+            start_ns = fields["start_time_unix_nano"]
+            spans.append(fields | {
+                "name": dice.choice(names), "kind": dice.randint(0, 5),
+                "attributes": {dice.choice(keys): dice.choice(values) for _ in range(4)},
+                "events": [
+                    {"name": dice.choice(event_names), "time_unix_nano": start_ns + dice.randint(-(10**9), 2 * 10**9)}
+                    for _ in range(4)
+                ],
+            })  # fmt: skip
+        posted += len(spans)
+        body = request(spans, {"service.name": "anything"}).SerializeToString()
+        assert collector.post(body).status_code == 200
+    collector.wait_until_loaded()
+    with open_store(collector.store) as store:
+        rows = store.rows(
+            "SELECT count() FROM spans WHERE service = 'anything' AND attributes['tailsight.derived'] = ''"
+        )
+    assert rows == [(posted,)]
+    assert not [line for line in collector.log if "is kept without" in line]
 
 
 def test_a_numbered_batch_that_rules_change_is_stored_once_after_a_crash(own_collector: CollectorProcess) -> None:

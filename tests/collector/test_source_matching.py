@@ -15,7 +15,7 @@ from testkit.otlp_strategies import KEYS, REQUESTS, TEXTS, VALUES
 from tailsight_collector.sources.matching import find, find_in, fits
 from tailsight_storage import decoder
 from tailsight_storage.source_files import built_in_rules, read_rules
-from tailsight_storage.source_rules import Match, Rule, Rules, Where
+from tailsight_storage.source_rules import MAX_FACTS, Match, Rule, Rules, Where
 
 BUILT_IN = built_in_rules()
 ASKED = sorted({fact.key for fact in BUILT_IN.facts if fact.where is Where.ATTRIBUTE})
@@ -66,6 +66,28 @@ def test_the_built_in_rules_find_the_same_in_c_and_in_python(data: st.DataObject
             each.events.add(name=name)
     found = find(message.SerializeToString(), BUILT_IN)
     assert found == find_in(message, BUILT_IN)
+
+
+MANY = [f"key-{number}" for number in range(MAX_FACTS - 2)]
+
+
+@needs_the_module
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_as_many_facts_as_there_may_be_are_told_apart(data: st.DataObject) -> None:
+    """They fill both words of the C module's masks."""
+    some = st.lists(st.sampled_from(MANY), max_size=3).map(tuple)
+    matches = st.builds(Match, has=some, any=some, lacks=some)
+    first = Rule("all", "s", Match(has=tuple(MANY)))  # nobody's, and all facts are asked for
+    rules = Rules((first, *data.draw(st.lists(st.builds(Rule, st.just("r"), st.just("s"), matches), max_size=20))))
+    assert len(rules.facts) == MAX_FACTS
+    spans = [
+        span(attributes=dict.fromkeys(data.draw(st.lists(st.sampled_from(MANY), max_size=12)), 1)) for _ in range(8)
+    ]
+    message = request([*spans, span(attributes=dict.fromkeys(MANY, 1))])
+    found = find(message.SerializeToString(), rules)
+    assert found == find_in(message, rules)
+    assert (8, 0) in [(each.span, each.rule) for each in found]
 
 
 @needs_the_module

@@ -2,87 +2,33 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from testkit.otlp import request, span, span_id, trace_id
+from testkit.sourced import (
+    CHILDREN,
+    COMPUTE_EVENTS,
+    NOW_NS,
+    REQUEST_EVENTS,
+    VLLM,
+    applied,
+    attributes,
+    children,
+    derived,
+    events,
+    llm_request,
+    message_pair,
+    sent,
+    stages_ms,
+    timed,
+    triton,
+)
 
 from tailsight_collector.sources import SourceStages, apply
 from tailsight_collector.sources.memory import Recent
 from tailsight_storage.source_files import read_rules
-
-MS = 1_000_000
-NOW_NS = time.time_ns()
-START_NS = NOW_NS - 10 * 10**9
-VLLM = {
-    "gen_ai.latency.time_in_queue": 0.1,
-    "gen_ai.latency.time_to_first_token": 0.35,
-    "gen_ai.latency.time_in_model_prefill": 0.2,
-    "gen_ai.latency.time_in_model_decode": 0.6,
-    "gen_ai.latency.time_in_model_inference": 0.8,
-    "gen_ai.latency.e2e": 0.95,
-    "gen_ai.usage.prompt_tokens": 512,
-    "gen_ai.usage.completion_tokens": 64,
-    "gen_ai.request.id": "cmpl-1",
-    "gen_ai.response.model": "llama",
-}
-
-
-def timed(name: str, length_ms: float = 1000, *, at_ms: float = 0, **fields: Any) -> dict[str, Any]:
-    start_ns = START_NS + round(at_ms * MS)
-    return span(name=name, start_time_unix_nano=start_ns, end_time_unix_nano=start_ns + round(length_ms * MS), **fields)
-
-
-def llm_request(attributes: dict[str, Any] = VLLM, **fields: Any) -> dict[str, Any]:
-    return timed("llm_request", kind=2, attributes=attributes, **fields)
-
-
-def events(**at_ms: float) -> list[dict[str, Any]]:
-    return [{"name": name, "time_unix_nano": START_NS + round(when * MS)} for name, when in at_ms.items()]
-
-
-def applied(
-    *spans: dict[str, Any], scope: str = "", stages: SourceStages | None = None, resource: dict[str, Any] | None = None
-) -> ExportTraceServiceRequest:
-    message = request(spans, resource)
-    message.resource_spans[0].scope_spans[0].scope.name = scope
-    body = message.SerializeToString()
-    changed = (stages or SourceStages()).applied(body, NOW_NS)
-    return ExportTraceServiceRequest.FromString(changed)
-
-
-def derived(message: ExportTraceServiceRequest) -> list[Span]:
-    return [
-        each
-        for scope_spans in message.resource_spans[0].scope_spans
-        if scope_spans.scope.name == apply.SCOPE
-        for each in scope_spans.spans
-    ]
-
-
-def attributes(of: Span) -> dict[str, str]:
-    return {pair.key: pair.value.string_value for pair in of.attributes if pair.value.HasField("string_value")}
-
-
-def stages_ms(message: ExportTraceServiceRequest) -> list[tuple[str, float, float]]:
-    """Stage, start and end of what was derived, in milliseconds after START_NS."""
-    return [
-        (
-            attributes(each)["tailsight.stage"],
-            (each.start_time_unix_nano - START_NS) / MS,
-            (each.end_time_unix_nano - START_NS) / MS,
-        )
-        for each in derived(message)
-    ]
-
-
-def sent(message: ExportTraceServiceRequest, place: int = 0) -> Span:
-    return message.resource_spans[0].scope_spans[0].spans[place]
-
 
 # --- vLLM -------------------------------------------------------------------------------------------------------------
 
@@ -122,6 +68,26 @@ def test_vllm_before_it_timed_its_phases_has_them_from_the_first_token() -> None
     )
 
 
+def test_a_first_token_before_the_end_of_the_queue_makes_no_prefill_and_moves_nothing() -> None:
+    """Two clocks, or rounding: less than nothing is no phase, and the next one begins where the queue ends."""
+    odd = {
+        "gen_ai.latency.time_in_queue": 0.1,
+        "gen_ai.latency.time_to_first_token": 0.09,
+        "gen_ai.latency.e2e": 0.5,
+    }
+    assert stages_ms(applied(llm_request(odd))) == [("queue", 0, 100), ("decode", 100, 510)]
+
+
+@pytest.mark.parametrize("queue", [-1, -0.1, "0.1", None], ids=repr)
+def test_what_cannot_be_taken_off_leaves_its_phase_out(queue: object) -> None:
+    odd = {
+        "gen_ai.latency.time_in_queue": queue,
+        "gen_ai.latency.time_to_first_token": 0.35,
+        "gen_ai.latency.e2e": 0.95,
+    }
+    assert stages_ms(applied(llm_request(odd))) == [("decode", 0, 600)]
+
+
 def test_ids_are_the_same_whenever_the_same_span_comes_and_others_for_others() -> None:
     one, other = llm_request(), llm_request()
     ids = [each.span_id for each in derived(applied(one))]
@@ -154,20 +120,13 @@ def test_phases_in_another_unit_are_not_taken(wrong: float) -> None:
     assert attributes(sent(message))["tailsight.source"] == "vLLM"
 
 
-@pytest.mark.parametrize("wrong", [-0.1, float("nan"), float("inf"), "0.6", None, True, [0.6]], ids=repr)
+@pytest.mark.parametrize("wrong", [-0.1, -1, float("nan"), float("inf"), "0.6", None, True, [0.6]], ids=repr)
 def test_a_phase_that_is_no_length_of_time_is_left_out(wrong: object) -> None:
     message = applied(llm_request({**VLLM, "gen_ai.latency.time_in_model_decode": wrong}))
     assert stages_ms(message) == [("queue", 0, 100), ("prefill", 100, 300)]
 
 
 # --- who sends its phases itself --------------------------------------------------------------------------------------
-
-CHILDREN = ("vllm.request.queue", "vllm.request.prefill", "vllm.request.decode")
-
-
-def children(parent: dict[str, Any], names: tuple[str, ...] = CHILDREN) -> list[dict[str, Any]]:
-    ids = {"trace_id": parent["trace_id"], "parent_span_id": parent["span_id"]}
-    return [timed(name, 100, at_ms=100 * place, **ids) for place, name in enumerate(names)]
 
 
 @pytest.mark.parametrize("names", [CHILDREN, ("vllm_queue", "vllm_prefill", "vllm_decode")], ids=["dots", "lines"])
@@ -185,6 +144,15 @@ def test_neither_where_they_come_before_in_another_request() -> None:
     applied(*children(parent), stages=stages)
     assert derived(applied(parent, stages=stages)) == []
     assert derived(applied(parent)) != []
+
+
+def test_neither_where_another_process_has_sent_them_however_long_ago() -> None:
+    """They are known by their trace, too."""
+    stages, parent = SourceStages(), llm_request()
+    applied(*children(parent), stages=stages, resource={"service.name": "engine"})
+    body = request([parent], {"service.name": "api"}).SerializeToString()
+    later = ExportTraceServiceRequest.FromString(stages.applied(body, NOW_NS + 3_600 * 10**9))
+    assert derived(later) == []
 
 
 def test_who_has_sent_them_once_is_held_to_send_them_for_a_while() -> None:
@@ -222,23 +190,6 @@ def test_and_without_it_where_the_queue_is_known() -> None:
 
 
 # --- Triton -----------------------------------------------------------------------------------------------------------
-
-REQUEST_EVENTS = {"REQUEST_START": 1, "QUEUE_START": 5, "REQUEST_END": 95}
-COMPUTE_EVENTS = {"COMPUTE_START": 35, "COMPUTE_INPUT_END": 40, "COMPUTE_OUTPUT_START": 80, "COMPUTE_END": 90}
-
-
-def triton() -> list[dict[str, Any]]:
-    root = timed("InferRequest", 100, kind=2, attributes={"triton.model_name": "bert"})
-    root["events"] = events(
-        HTTP_RECV_START=0, HTTP_RECV_END=1, INFER_RESPONSE_COMPLETE=95, HTTP_SEND_START=96, HTTP_SEND_END=99
-    )
-    model = timed("bert", 94, at_ms=1, trace_id=root["trace_id"], parent_span_id=root["span_id"])
-    model |= {"attributes": {"triton.model_name": "bert", "triton.model_version": 1, "triton.request_id": "7"}}
-    model["events"] = events(**REQUEST_EVENTS)
-    compute = timed("compute", 55, at_ms=35, trace_id=root["trace_id"], parent_span_id=model["span_id"])
-    compute["events"] = events(**COMPUTE_EVENTS)
-    return [root, model, compute]
-
 
 TRITON = [("serialize", 35, 40), ("gpu_kernel", 40, 80), ("serialize", 80, 90)]
 
@@ -280,11 +231,6 @@ def test_events_in_the_wrong_order_make_no_phase() -> None:
 
 
 # --- queues between services ------------------------------------------------------------------------------------------
-
-
-def message_pair(**consumer: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    producer = timed("send orders", 10, kind=4)
-    return producer, timed("process orders", 20, at_ms=30, kind=5, **consumer)
 
 
 def test_what_was_produced_waits_in_a_queue_until_it_is_consumed() -> None:

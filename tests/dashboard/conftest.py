@@ -14,6 +14,7 @@ import streamlit as st
 from dashboard import chromium
 from dashboard.chromium import Page
 from dashboard.history_store import HISTORY_SPANS, send_history
+from dashboard.profiled_store import PROFILED_SPANS, send_profiles
 from dashboard.sample_store import (
     PATIENCE_S,
     REQUESTS,
@@ -66,6 +67,15 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCollector
     """Gate reports and not one span: see testkit/gate_reports.py."""
     with running_collector(tmp_path_factory.mktemp("gated") / "data") as collector:
         send_reports(collector.otlp_url)
+        yield collector
+
+
+@pytest.fixture(scope="session")
+def profiled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCollector]:
+    """Profiles whose content is known, and their spans: see profiled_store.py."""
+    with running_collector(tmp_path_factory.mktemp("profiled") / "data") as collector:
+        send_profiles(collector.otlp_url, time.time_ns() - 60 * 10**9)
+        _await_spans(collector, PROFILED_SPANS)
         yield collector
 
 
@@ -125,6 +135,17 @@ def gated_app(gated: RunningCollector, monkeypatch: pytest.MonkeyPatch) -> Itera
 @pytest.fixture
 def gated_store(gated: RunningCollector) -> Iterator[Store]:
     with connect(gated.store) as opened:
+        yield opened
+
+
+@pytest.fixture
+def profiled_app(profiled: RunningCollector, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppTest]:
+    yield from fresh_app(profiled.store, monkeypatch)
+
+
+@pytest.fixture
+def profiled_store(profiled: RunningCollector) -> Iterator[Store]:
+    with connect(profiled.store) as opened:
         yield opened
 
 

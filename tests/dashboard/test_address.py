@@ -15,12 +15,15 @@ from tailsight_dashboard.selection import (
     CUSTOM,
     FILTERS,
     FIRST,
+    GRAPHS,
     LAST,
     METRICS,
+    MOST_SEARCHED,
     OVER,
     PRESETS,
     QUANTILES,
     SCALES,
+    SIDES,
     SPANS,
     VIEW_CHOICES,
     VIEW_KEYS,
@@ -50,6 +53,12 @@ def selections(draw: some.DrawFn) -> Selection:
         metric=draw(some.sampled_from(METRICS)),
         baseline=draw(some.text()),
         candidate=draw(some.text()),
+        stage=draw(some.text()),
+        graph=draw(some.sampled_from(GRAPHS)),
+        sides=draw(some.sampled_from(SIDES)),
+        first=draw(some.text()),
+        second=draw(some.text()),
+        search=draw(some.text(max_size=MOST_SEARCHED)),
     )
 
 

@@ -29,6 +29,7 @@ DOCUMENTS = [
     ROOT / "docs" / "gate.md",
     ROOT / "docs" / "profiles.md",
     ROOT / "docs" / "sources.md",
+    ROOT / "docs" / "export.md",
     DEPLOY / "README.md",
     ROOT / "README.md",
 ]

@@ -1,4 +1,6 @@
+import fcntl
 import time
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,9 @@ from testkit.otlp import request, span, span_id, trace_id
 
 from tailsight_collector.keep.records import encode_record
 from tailsight_collector.receive.checks import rejection
-from tailsight_storage import DataRefusedError, QueryFailedError, decode_attributes, load_query
+from tailsight_storage import DataRefusedError, QueryFailedError, decode_attributes, load_query, open_store, parse_dsn
+from tailsight_storage import store as store_module
+from tailsight_storage.errors import StoreInUseError, StoreUnavailableError
 from tailsight_storage.migrations import load_migrations, migrate
 
 DAY_NS = 86_400 * 10**9
@@ -273,3 +277,18 @@ def test_a_migration_that_changed_after_it_was_applied_is_refused(store, admin):
 def test_a_key_that_came_twice_with_two_types_keeps_its_text():
     assert decode_attributes({"k": "two", "n": "1"}, {"k": "int", "n": "int"}) == {"k": "two", "n": 1}
     assert decode_attributes({"k": "[1"}, {"k": "array"}) == {"k": "[1"}
+
+
+def test_two_who_open_a_store_in_the_same_moment_are_told_who_came_second(tmp_path, monkeypatch):
+    """The engine would only say that it cannot start."""
+    dsn = parse_dsn(f"chdb://{tmp_path}")
+
+    def too_late(*_: object, **__: object) -> None:
+        dsn.engine_path.joinpath("status").touch()
+        stack.enter_context(taken := (dsn.engine_path / "status").open("rb"))
+        fcntl.flock(taken, fcntl.LOCK_EX)
+        raise StoreUnavailableError("Error initializing EmbeddedServer")
+
+    monkeypatch.setattr(store_module, "_connect", too_late)
+    with ExitStack() as stack, pytest.raises(StoreInUseError, match="is in use by"):
+        open_store(dsn, create=True)

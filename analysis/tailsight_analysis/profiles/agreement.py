@@ -22,7 +22,10 @@ _LEAST_SEEN = 5  # observations of a frame, for it to tell anything
 
 
 class Score(Protocol):
-    """What is largest at the right offset."""
+    """What is largest at the right offset; of the `chosen` observations of a recording."""
+
+    recording: Recording
+    chosen: Ints
 
     def at(self, offset_ns: float) -> float:
         """Return the score."""
@@ -34,6 +37,10 @@ class Score(Protocol):
 
     def masks(self, offset_ns: float) -> Ints:
         """Return the innermost open stages of each observation, as bits."""
+        ...
+
+    def values(self, offset_ns: float) -> Floats:
+        """Return what each observation adds."""
         ...
 
     def of(self, chosen: Ints) -> Self:
@@ -72,7 +79,8 @@ class _Chosen:
 class Agreement(_Chosen):
     """The share of observations whose stack is in an innermost open stage, or in none while none is open.
 
-    `marked_only` leaves out those of which nothing is known: where stages were learned rather than read.
+    `marked_only` leaves out those of which nothing is known: where stages were learned rather than read. Without
+    `complete`, spans of some requests are not there: then only observations tell anything in whose time one was open.
     """
 
     def __init__(
@@ -83,33 +91,46 @@ class Agreement(_Chosen):
         marks: Sequence[tuple[str, ...]],
         *,
         marked_only: bool = False,
+        complete: bool = True,
     ) -> None:
         bits = np.array([stages.bit.get(mark[-1], -2) if mark else -1 for mark in marks], dtype=np.int64)
         if marked_only:
             chosen = chosen[bits[recording.stack_index[chosen]] != -1]
         super().__init__(recording, chosen, stages)
-        self._marks, self._marked_only = marks, marked_only
+        self._marks, self._marked_only, self._complete = marks, marked_only, complete
         self._bit = bits[recording.stack_index[chosen]]
         known = {mark[-1] for mark in marks if mark} & set(stages.bit)
         self._known = sum(1 << bit for bit in {stages.bit[stage] for stage in known})
 
     def at(self, offset_ns: float) -> float:
         """Return the score."""
-        return float(self._agree(offset_ns).mean()) if len(self.chosen) else 0.0
+        agree, counts = self._agree(offset_ns)
+        return float(agree.sum() / max(1.0, counts.sum()))
 
     def by_block(self, offset_ns: float) -> Floats:
         """Return the scores of consecutive stretches of the recording."""
-        return self._by_block(self._agree(offset_ns))
+        agree, counts = self._agree(offset_ns)
+        sums, sizes = (np.bincount(self.block, weights=each, minlength=BLOCKS) for each in (agree, counts))
+        means: Floats = sums / np.maximum(sizes, 1)
+        return means
+
+    def values(self, offset_ns: float) -> Floats:
+        """Return what each observation adds."""
+        return self._agree(offset_ns)[0]
 
     def of(self, chosen: Ints) -> Self:
         """Return the same score of other observations."""
-        return type(self)(self.recording, chosen, self.stages, self._marks, marked_only=self._marked_only)
+        return type(self)(
+            self.recording, chosen, self.stages, self._marks, marked_only=self._marked_only, complete=self._complete
+        )
 
-    def _agree(self, offset_ns: float) -> Floats:
+    def _agree(self, offset_ns: float) -> tuple[Floats, Floats]:
+        """Return of each observation whether it agrees, and whether it counts."""
         masks = self.masks(offset_ns)
         inside = (masks >> np.maximum(self._bit, 0)) & 1
-        agree: Floats = np.where(self._bit >= 0, inside, (self._bit == -1) & ((masks & self._known) == 0)).astype(float)
-        return agree
+        agree = np.where(self._bit >= 0, inside, (self._bit == -1) & ((masks & self._known) == 0)).astype(float)
+        counts = np.ones(len(masks)) if self._complete else (masks != 0).astype(float)
+        return agree * counts, counts
 
 
 class Information(_Chosen):
@@ -134,10 +155,14 @@ class Information(_Chosen):
 
     def by_block(self, offset_ns: float) -> Floats:
         """Return the scores of consecutive stretches of the recording."""
+        return self._by_block(self.values(offset_ns))
+
+    def values(self, offset_ns: float) -> Floats:
+        """Return what each observation adds."""
         _, when_open, _, when_not = self._joint(offset_ns)
         opened = self._open(offset_ns)
         values = (self._tokens @ when_open * opened).sum(axis=1) + (self._tokens @ when_not * (1 - opened)).sum(axis=1)
-        return self._by_block(np.asarray(values).ravel())
+        return np.asarray(values).ravel()
 
     def of(self, chosen: Ints) -> Self:
         """Return the same score of other observations."""

@@ -10,7 +10,7 @@ like this to align images: Viola and Wells 1997).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -21,6 +21,7 @@ from tailsight_analysis.profiles.agreement import Agreement, Information, Score
 from tailsight_analysis.profiles.marks import marks_by_source, marks_learned
 from tailsight_analysis.profiles.model import Recording, StageSpan
 from tailsight_analysis.profiles.sites import Site
+from tailsight_analysis.profiles.stretches import agreeing_stretch
 from tailsight_analysis.profiles.timeline import OpenStages, on_thread
 
 Ints = npt.NDArray[np.int64]
@@ -51,6 +52,8 @@ class ClockFit:
     `pieces` are the offsets found along a long recording, as (µs of the profiler, ns of Unix time at its 0 µs): what is
     between them is interpolated. `agreement` and `by_chance` are shares of observations. `margin` is
     (best score − best score elsewhere) ÷ (best score − usual score): 1 no rival, 0 a tie. Not `trusted`: do not join.
+    `holds_us` is from when to when of the profiler's time frames and spans agree so: beyond, the machine's clock was
+    set.
     """
 
     offset_ns: int
@@ -64,6 +67,9 @@ class ClockFit:
     method: str  # "sites" (the source names the stages of the frames) or "information" (frames and stages go together)
     trusted: bool
     why_not: str  # "" where trusted
+    holds_us: tuple[int, int] = (0, 1 << 62)
+    complete: bool = True
+    """Whether the spans of all requests are there."""
 
     def unix_ns(self, times_us: Ints) -> Ints:
         """Turn times of the profiler into Unix time."""
@@ -88,16 +94,24 @@ class ClockFit:
         }
 
 
-def fit_clock(recording: Recording, spans: Sequence[StageSpan], sites: Sequence[Site] = ()) -> ClockFit:
+def fit_clock(
+    recording: Recording, spans: Sequence[StageSpan], sites: Sequence[Site] = (), *, complete: bool = True
+) -> ClockFit:
     """Find the offset at which spans and frames agree most.
 
-    `spans` are all of the process in the recording's time. Raises NotEnoughDataError where threads with
+    `spans` are all of the process in the recording's time; `complete` is False where requests were sampled, so that
+    the spans of others are not there. Raises NotEnoughDataError where threads with
     spans were seen less than LEAST_OBSERVATIONS times, or the spans are all of one stage and no source names it.
     """
     marks = marks_by_source(recording.stacks, sites)
     stages = OpenStages(on_thread(spans, {site.stage for site in sites}))
     with_spans = [at for at, thread in enumerate(recording.threads) if thread.thread_id in stages.by_thread]
     usable = np.flatnonzero(np.isin(recording.thread_index, with_spans) & recording.seen)
+    if spans and not any(span.thread_id for span in spans):
+        raise NotEnoughDataError(
+            f"none of the {len(spans):,} spans of the process says on which thread it was (thread.id), so no sample "
+            "can be joined: send spans with tailsight's SDK, or set that attribute"
+        )
     if len(usable) < LEAST_OBSERVATIONS:
         raise NotEnoughDataError(
             f"the profile has {len(usable)} observations of threads that ran a stage, of {LEAST_OBSERVATIONS} that are "
@@ -114,7 +128,11 @@ def fit_clock(recording: Recording, spans: Sequence[StageSpan], sites: Sequence[
     chosen = _thinned(_beginning(recording, usable), _MOST_OBSERVATIONS[method])
     score: Agreement | Information
     by_sites = method == "sites"
-    score = Agreement(recording, chosen, stages, marks) if by_sites else Information(recording, chosen, stages)
+    score = (
+        Agreement(recording, chosen, stages, marks, complete=complete)
+        if by_sites
+        else Information(recording, chosen, stages)
+    )
     spawn = float(recording.spawn_ns)
     step_ms = _coarse_step_ms(spans)
     found = _search(score, spawn, step_ms, _AFTER_MS)
@@ -131,7 +149,7 @@ def fit_clock(recording: Recording, spans: Sequence[StageSpan], sites: Sequence[
     if method == "information":
         masks = score.masks(found.offset)
         score = Agreement(recording, chosen, stages, marks_learned(recording, chosen, masks, stages), marked_only=True)
-    return ClockFit(
+    fit = ClockFit(
         offset_ns=offset_ns,
         after_spawn_ms=(offset_ns - recording.spawn_ns) / 1e6,
         drift_ppm=drift_ppm,
@@ -143,7 +161,27 @@ def fit_clock(recording: Recording, spans: Sequence[StageSpan], sites: Sequence[
         method=method,
         trusted=not why_not,
         why_not=why_not,
+        complete=complete,
     )
+    return fit if why_not else replace(fit, holds_us=_holds(recording, fit, usable, stages, marks))
+
+
+def _holds(
+    recording: Recording, fit: ClockFit, usable: Ints, stages: OpenStages, marks: Sequence[tuple[str, ...]]
+) -> tuple[int, int]:
+    """Find from when to when the fit holds, by the observations that tell something."""
+    flat = replace(recording, times_us=(fit.unix_ns(recording.times_us) - fit.offset_ns) // 1000)
+    score: Agreement | Information
+    if fit.method == "sites":
+        score = Agreement(flat, usable, stages, marks, marked_only=True, complete=fit.complete)
+    else:
+        score = Information(flat, usable, stages)
+    score = score.of(_thinned(score.chosen, _MOST_OBSERVATIONS[fit.method]))
+    if fit.method == "sites" and fit.complete:
+        telling = np.arange(len(score.chosen))  # each has a mark
+    else:
+        telling = np.flatnonzero(score.masks(fit.offset_ns))
+    return agreeing_stretch(score, fit.offset_ns, telling) or fit.holds_us
 
 
 @dataclass(frozen=True, slots=True)

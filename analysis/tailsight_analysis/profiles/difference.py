@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 from tailsight_analysis.errors import NotEnoughDataError, QuestionError
 from tailsight_analysis.profiles.flame import Flame, flame_of, lines_of, shown
 from tailsight_analysis.profiles.model import JoinedSample
-from tailsight_analysis.profiles.per_request import compare
+from tailsight_analysis.profiles.per_request import chances, compare
 
 Key = tuple[str, str]  # a function and its file, or a stack and ""
 
@@ -235,6 +235,7 @@ def _compare(
     of_class = np.arange(len(row)) < count_a
     in_times = csr_matrix(csr_matrix((each_ms, (rows, columns)), shape=shape)[:, chosen])
     found = compare(in_times, one[chosen], whole, of_class)
+    p_values = chances(in_times, of_class, found.t)
     counts = enough[chosen]
     counts_a = np.asarray(of_samples[:count_a][:, chosen].sum(axis=0)).ravel()
     names = list(column)
@@ -254,8 +255,8 @@ def _compare(
             share_difference=share,
             share_low=float(found.share_low[at]),
             share_high=float(found.share_high[at]),
-            p_value=float(found.p[at]),
-            certain=bool(found.p[at] <= alpha),
+            p_value=float(p_values[at]),
+            certain=bool(p_values[at] <= alpha),
         )
         # What is only called by it differs exactly as it does: the caller is the one to look at.
         order = (-round(abs(float(found.t[at])), 9), -round(abs(gap), 9), depth[number], key)

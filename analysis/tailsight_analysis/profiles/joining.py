@@ -31,7 +31,9 @@ _STATE_WITHIN_NS = 2_000_000
 _RELIABLE = 0.9
 _LEAST_SEEN = 20
 _LEARN_FROM = 20_000
-_LOOPS = (("base_events.py", "_run_once"), ("selectors.py", "select"))
+_LOOPS = (("base_events.py", "_run_once"), ("selectors.py", "select"), ("runners.py", "run"))  # the last: of uvloop
+_LOOP_FOLDERS = frozenset({"asyncio", "uvloop", "trio", "curio"})
+_NOBODY_KNOWS = ("",)
 
 
 def join(
@@ -45,6 +47,8 @@ def join(
     """Join each observation to the innermost span on its thread, in the order of time.
 
     An observation that was filled in, rather than seen, is left out unless it is in the span of the one seen before.
+    Those of a time in which the fit does not hold are ambiguous. Where requests were sampled (`fit.complete` is False),
+    a task of an event loop may be of a request without spans: of its samples the request is not known.
 
     `spans`: all of the process in the recording's time. `classes`: of trace ids, "tail" or "typical". `sites` as given
     to fit_clock(). `states`: readings of what threads were doing. Raises QuestionError where the fit is not trusted.
@@ -59,9 +63,11 @@ def join(
     marks = _marks(recording, times_ns, usable, sites)
     readings = Readings(states)
     found: list[JoinedSample | None] = [None] * len(recording)
+    times_us = recording.times_us.tolist()
     for number, thread in enumerate(recording.threads):
         rows = np.flatnonzero(recording.thread_index == number)
-        joiner = _Joiner(by_thread.get(thread.thread_id, []), marks, classes)
+        own = by_thread.get(thread.thread_id, [])
+        joiner = _Joiner(own, marks, classes, complete=fit.complete)
         stacks = recording.stack_index[rows].tolist()
         joiner.learn_reliable(times_ns[rows].tolist(), stacks)
         seen = recording.seen[rows].tolist()
@@ -71,6 +77,8 @@ def join(
         ):
             stack = recording.stacks[stack_index]
             match, span, also = joiner.place(time_ns, stack_index, stack)
+            if own and not fit.holds_us[0] <= times_us[row] < fit.holds_us[1]:
+                match, span, also = Match.AMBIGUOUS, None, ()
             if was_seen:
                 last = span
             elif span is None or span is not last:
@@ -107,9 +115,15 @@ class _Joiner:
     """Places the observations of one thread, in the order of time."""
 
     def __init__(
-        self, spans: Sequence[StageSpan], marks: Sequence[tuple[str, ...]], classes: Mapping[str, str]
+        self,
+        spans: Sequence[StageSpan],
+        marks: Sequence[tuple[str, ...]],
+        classes: Mapping[str, str],
+        *,
+        complete: bool,
     ) -> None:
-        self._spans, self._marks, self._classes = spans, marks, classes
+        self._spans, self._marks, self._classes, self._complete = spans, marks, classes, complete
+        self._takes_turns = not complete and _overlap(spans)
         self._sweep = Sweep(spans)
         self._reliable: set[str] = set()
         self._starts: dict[str, list[tuple[int, int]]] = {}
@@ -144,6 +158,8 @@ class _Joiner:
         """Return how sure it is, the span (also where only its stage is sure), and the further requests it served."""
         self._sweep.go_to(time_ns)
         mark = self._marks[stack_index]
+        if not self._complete and (self._takes_turns or _is_of_loop(stack)):
+            return self._of_anybody(mark)
         if mark:
             return self._by_mark(time_ns, mark)
         leaves = self._sweep.leaves
@@ -163,13 +179,20 @@ class _Joiner:
         opened = self._sweep.by_stage.get(stage) or set()
         # Of a stage inside a stage of the same name, the inner one.
         possible = {at for at in opened if at in self._sweep.leaves} or self._innermost(opened)
-        if not possible:
+        if not possible and self._complete:  # else it may be of a request without spans
             possible = self._near(stage, time_ns)
         if not possible:
             return (Match.AMBIGUOUS if self._sweep.leaves else Match.NONE), None, ()
         if len(possible) > 1 and len(mark) > 1:
             possible = {at for at in possible if self._stages_of(at)[-len(mark) :] == mark} or possible
         return self._one_of(possible)
+
+    def _of_anybody(self, mark: tuple[str, ...]) -> tuple[Match, StageSpan | None, tuple[str, ...]]:
+        """Place what a task of an event loop runs, where there may be tasks of requests without spans."""
+        opened = self._sweep.by_stage.get(mark[-1]) if mark else None
+        if not opened:
+            return (Match.AMBIGUOUS if self._sweep.leaves else Match.NONE), None, ()
+        return Match.STAGE, self._spans[min(opened)], _NOBODY_KNOWS
 
     def _one_of(self, possible: set[int]) -> tuple[Match, StageSpan | None, tuple[str, ...]]:
         first = min(possible, key=lambda at: (self._spans[at].start_ns, self._spans[at].span_id))
@@ -236,10 +259,11 @@ class _Joiner:
         """Make the sample, with what is sure of it alone."""
         if span is None:
             return JoinedSample(time_ns, thread_id, stack, state, match)
-        requests = {span.trace_id, *also}
+        exact = match is Match.EXACT
+        # A batch counts once, for one of its requests: else a slow one among others would have no samples of the batch.
+        requests = {span.trace_id} if exact else {span.trace_id, *also}  # and of nobody known: no class
         of_class = {self._classes.get(trace_id, "") for trace_id in requests}
         request_class = of_class.pop() if len(of_class) == 1 else ""
-        exact = match is Match.EXACT
         return JoinedSample(
             time_ns=time_ns,
             thread_id=thread_id,
@@ -254,6 +278,24 @@ class _Joiner:
             run=span.run,
             also=also if exact else (),
         )
+
+
+def _overlap(spans: Sequence[StageSpan]) -> bool:
+    """Tell whether requests took turns on the thread: one began while another was open, and ended after it."""
+    latest: dict[str, int] = {}
+    alone = {(each.stage, each.start_ns, each.end_ns): each for each in spans}  # of a batch's copies one
+    for span in sorted(alone.values(), key=lambda each: each.start_ns):
+        if any(end > span.start_ns for trace, end in latest.items() if trace != span.trace_id):
+            return True
+        if latest and min(latest.values()) <= span.start_ns:
+            latest = {trace: end for trace, end in latest.items() if end > span.start_ns}
+        latest[span.trace_id] = max(latest.get(span.trace_id, 0), span.end_ns)
+    return False
+
+
+def _is_of_loop(stack: Stack) -> bool:
+    """Tell whether an event loop is on the stack."""
+    return any(folder in _LOOP_FOLDERS for frame in stack for folder in frame.file.split("/")[-3:-1])
 
 
 def _is_loop(stack: Stack) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tailsight_analysis.profiles.model import Frame, Stack
 
+_LATEST_S = 1 << 33  # the year 2242
 _UNITS = {
     "none": ("samples", 1.0),
     "nanoseconds": ("ms", 1e-6),
@@ -82,6 +83,15 @@ def pyinstrument_stacks(document: dict[str, Any]) -> Iterator[tuple[Stack, float
         if own > 1e-9:
             yield stack, own * 1e3
         waiting.extend((child, stack) for child in children)
+
+
+def pyinstrument_start_ns(document: dict[str, Any]) -> int | None:
+    """Return when a session began, or None where it does not say (JSON of old versions)."""
+    session = document.get("session")
+    start_s = (session if isinstance(session, dict) else document).get("start_time")
+    if isinstance(start_s, bool) or not isinstance(start_s, int | float) or not 0 < start_s < _LATEST_S:
+        return None
+    return round(start_s * 1e9)
 
 
 def _pyinstrument_frame(node: dict[str, Any]) -> Frame | None:

@@ -1,16 +1,16 @@
 """Time per request in two classes, function by function: how far it differs, and how often that is chance.
 
-Each request is one number, for its samples hang together. py-spy looks at random moments, so a class's mean cannot be
-known better than Poisson's variance allows, however alike its requests happen to be: the variance of a mean is that
-between requests (Welch's), and at least Poisson's. So what every tail request has exactly once, and no typical one, is
-a difference of a size, not a division by zero. How large the studentised difference gets by chance is found by dealing
-the requests to the classes anew (Janssen 1997; Chung and Romano 2013), and the largest of all functions in each deal
-corrects for their number (Westfall and Young 1993).
+Each request is one number, for its samples hang together. The difference of the means is studentised: by the variance
+between the requests of each class (Welch's), or by that between all requests where this is larger. So what each tail
+request has exactly once, and no typical one, is a large difference and not a division by zero; and a class that happens
+to have none of a rare function is not taken for one that certainly has none. How large that gets by chance is found by
+dealing the requests to the classes anew (Janssen 1997; Chung and Romano 2013), and the largest of all functions in each
+deal corrects for their number (Westfall and Young 1993).
 
 Intervals: of each mean the exact interval of a Poisson count (Garwood 1936) of as many samples as have its variance
-(Fay and Feuer 1997), widened as Student's t is, the more
-the fewer requests the variance comes from; of a share Clopper and Pearson's with as many samples (Korn and
-Graubard 1998); of a difference both together (MOVER: Zou and Donner 2008). They hold for few samples, and for none.
+(Fay and Feuer 1997), which is at least Poisson's, for the profiler looks at random moments; widened as Student's t is,
+the more the fewer requests the variance comes from. Of a share Clopper and Pearson's with as many samples (Korn and
+Graubard 1998). Of a difference both together (MOVER: Zou and Donner 2008). They hold for few samples, and for none.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LEAST = 1e-300
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Of each column: the means of a and b, the interval of a − b, the same of shares; t, and its corrected p-value."""
+    """Of each column: the means of a and b, the interval of a − b; the same of shares; the studentised difference."""
 
     mean_a: Floats
     mean_b: Floats
@@ -47,7 +47,6 @@ class Compared:
     share_low: Floats
     share_high: Floats
     t: Floats
-    p: Floats
 
 
 def compare(times: csr_matrix, one: Floats, whole: Floats, is_a: Bools) -> Compared:
@@ -55,7 +54,7 @@ def compare(times: csr_matrix, one: Floats, whole: Floats, is_a: Bools) -> Compa
 
     `one` is what one sample adds to each column, `whole` the time of each request in all, whatever its function.
     """
-    requests = _Requests(times, one)
+    requests = _Requests(times)
     is_one = is_a[None, :].astype(float)
     a, b = requests.sides(is_one)
     jump_a, jump_b = _jumps(a, b, one)
@@ -65,13 +64,29 @@ def compare(times: csr_matrix, one: Floats, whole: Floats, is_a: Bools) -> Compa
     t = requests.studentised(is_one)[0]
     low, high = _apart(a.mean[0], _count_interval(a, jump_a), b.mean[0], _count_interval(b, jump_b))
     bounds = _apart(share_a.share, share_a.interval(worst), share_b.share, share_b.interval(worst))
-    p = _chances(requests, is_a, np.abs(t))
-    return Compared(a.mean[0], b.mean[0], low, high, share_a.share, share_b.share, *bounds, t, p)
+    return Compared(a.mean[0], b.mean[0], low, high, share_a.share, share_b.share, *bounds, t)
+
+
+def chances(times: csr_matrix, is_a: Bools, t: Floats) -> Floats:
+    """Return how often the largest |t| of a deal by chance is as large: the p-values, corrected for all columns."""
+    requests = _Requests(times)
+    # the same question has the same answer, and another one deals of its own
+    random = np.random.default_rng([len(is_a), times.nnz, int(times.sum())])
+    as_large = np.zeros(len(t))
+    done = 0
+    while done < DEALS:
+        now = min(_DEALS_AT_ONCE, DEALS - done)
+        deals = random.permuted(np.tile(is_a.astype(float), (now, 1)), axis=1)
+        largest = np.abs(requests.studentised(deals)).max(axis=1)
+        as_large += (largest[:, None] >= np.abs(t)[None, :] - _TIE).sum(axis=0)
+        done += now
+    found: Floats = (1 + as_large) / (DEALS + 1)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """A class's means and their variances, a row a deal; and how many requests it has."""
+    """A class's means and their variances between requests, a row a deal; and how many requests it has."""
 
     mean: Floats
     variance: Floats
@@ -81,9 +96,11 @@ class _Side:
 class _Requests:
     """The requests' times, which can be dealt to two classes."""
 
-    def __init__(self, times: csr_matrix, one: Floats) -> None:
-        self._times, self._squares, self._one = times, times.power(2), one
+    def __init__(self, times: csr_matrix) -> None:
+        self._times, self._squares = times, times.power(2)
         self._sum, self._square = (np.asarray(each.sum(axis=0)).ravel() for each in (times, self._squares))
+        size = times.shape[0]
+        self._overall = np.maximum(self._square / size - (self._sum / size) ** 2, 0.0) * size / max(1, size - 1)
 
     def sides(self, is_a: Floats) -> tuple[_Side, _Side]:
         """Return the class where `is_a` is 1, and the other; a row a deal, all of the same sizes."""
@@ -95,29 +112,14 @@ class _Requests:
     def studentised(self, is_a: Floats) -> Floats:
         """Return t, a row a deal."""
         a, b = self.sides(is_a)
-        error = np.sqrt(a.variance + b.variance)
+        error = np.sqrt(sum(np.maximum(each.variance, self._overall / each.size) for each in (a, b)))
         t: Floats = np.divide(a.mean - b.mean, error, out=np.zeros_like(error), where=error > 0)
         return t
 
     def _side(self, sums: Floats, squares: Floats, size: int) -> _Side:
         mean = np.maximum(sums / size, 0.0)
         between = np.maximum(squares / size - mean**2, 0.0) / max(1, size - 1)
-        return _Side(mean, np.maximum(between, self._one * mean / size), size)
-
-
-def _chances(requests: _Requests, is_a: Bools, t: Floats) -> Floats:
-    """How often the largest |t| of a deal by chance is as large: the p-value, corrected for all columns."""
-    random = np.random.default_rng(len(is_a))  # the same question has the same answer
-    as_large = np.zeros(len(t))
-    done = 0
-    while done < DEALS:
-        now = min(_DEALS_AT_ONCE, DEALS - done)
-        deals = random.permuted(np.tile(is_a.astype(float), (now, 1)), axis=1)
-        largest = np.abs(requests.studentised(deals)).max(axis=1)
-        as_large += (largest[:, None] >= t[None, :] - _TIE).sum(axis=0)
-        done += now
-    chances: Floats = (1 + as_large) / (DEALS + 1)
-    return chances
+        return _Side(mean, between, size)
 
 
 def _freedom(times: csr_matrix) -> Floats:
@@ -149,7 +151,10 @@ def _jumps(a: _Side, b: _Side, one: Floats) -> tuple[Floats, Floats]:
         np.divide(side.variance[0] * side.size, side.mean[0], out=np.zeros_like(one), where=side.mean[0] > 0)
         for side in (a, b)
     ]
-    own = [np.where(mine > 0, mine, np.maximum(other, one)) for mine, other in (events, reversed(events))]
+    own = [
+        np.maximum(np.where(side.mean[0] > 0, mine, other), one)
+        for side, mine, other in zip((a, b), events, reversed(events), strict=True)
+    ]
     return own[0] / a.size, own[1] / b.size
 
 

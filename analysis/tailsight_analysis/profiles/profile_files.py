@@ -10,13 +10,13 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from tailsight_analysis.profiles.errors import UnreadableProfileError
 from tailsight_analysis.profiles.flame import Flame, FlameNode
 from tailsight_analysis.profiles.model import Frame, Stack
-from tailsight_analysis.profiles.other_formats import pyinstrument_stacks, speedscope_stacks
+from tailsight_analysis.profiles.other_formats import pyinstrument_stacks, pyinstrument_start_ns, speedscope_stacks
 
 MAX_BYTES = 512 << 20
 MAX_DEPTH = 5_000
@@ -42,6 +42,7 @@ class ProfileFile:
     name: str
     unit: str
     stacks: tuple[WeighedStack, ...]
+    started_ns: int | None = None  # Unix time; None where the file does not say it (only pyinstrument's do)
 
 
 def read_profile(stream: BinaryIO, name: str = "") -> ProfileFile:
@@ -58,14 +59,15 @@ def read_profile(stream: BinaryIO, name: str = "") -> ProfileFile:
         return _profile("collapsed", name, "samples", _collapsed(text, name))
     try:
         document = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers with thousands of digits
         raise UnreadableProfileError(f"{name or 'the profile'} is damaged JSON: {error}") from None
     try:
         if isinstance(document, dict) and "profiles" in document and "shared" in document:
             unit, stacks = speedscope_stacks(document)
             return _profile("speedscope", name or str(document.get("name") or ""), unit, stacks)
         if isinstance(document, dict) and ("frame_tree" in document or "root_frame" in document):
-            return _profile("pyinstrument", name, "ms", pyinstrument_stacks(document))
+            found = _profile("pyinstrument", name, "ms", pyinstrument_stacks(document))
+            return replace(found, started_ns=pyinstrument_start_ns(document))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise UnreadableProfileError(f"{name or 'the profile'} is damaged: {error}") from error
     if isinstance(document, list) or "traceEvents" in document:
@@ -79,9 +81,9 @@ def to_speedscope(flame: Flame, name: str = "tailsight") -> str:
     frames: dict[tuple[str, str], int] = {}
     samples: list[list[int]] = []
     weights: list[float] = []
-    for path, count in _paths(flame.root):
+    for path in _paths(flame.root):
         samples.append([frames.setdefault((node.function, node.file), len(frames)) for node in path])
-        weights.append(count / flame.rate_hz * 1e3)
+        weights.append(path[-1].self_ms)
     document = {
         "$schema": _SPEEDSCOPE_SCHEMA,
         "exporter": "tailsight",
@@ -109,8 +111,8 @@ def to_collapsed(flame: Flame) -> str:
     """Write a flame graph as collapsed stacks, in samples. What divides frames and lines is replaced in names."""
     return "".join(
         ";".join(_plain(f"{node.function} ({node.file})" if node.file else node.function) for node in path)
-        + f" {count}\n"
-        for path, count in _paths(flame.root)
+        + f" {path[-1].self_samples}\n"
+        for path in _paths(flame.root)
     )
 
 
@@ -145,11 +147,11 @@ def _plain(text: str) -> str:
     return text.replace(";", ",").replace("\n", " ").replace("\r", " ")
 
 
-def _paths(root: FlameNode) -> Iterator[tuple[tuple[FlameNode, ...], int]]:
+def _paths(root: FlameNode) -> Iterator[tuple[FlameNode, ...]]:
     """Yield each path that has samples of its own, without the root."""
     waiting: list[tuple[FlameNode, ...]] = [(child,) for child in reversed(root.children)]
     while waiting:
         path = waiting.pop()
         if path[-1].self_samples:
-            yield path, path[-1].self_samples
+            yield path
         waiting.extend((*path, child) for child in reversed(path[-1].children))

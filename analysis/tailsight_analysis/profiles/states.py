@@ -97,10 +97,18 @@ class Readings:
         self._by_thread = {thread: sorted(each) for thread, each in by_thread.items()}
 
     def near(self, os_thread_id: int | None, time_ns: int, within_ns: int) -> State:
-        """Return the state read nearest in time, UNKNOWN if that is farther than `within_ns`."""
+        """Return the state read nearest in time, UNKNOWN if that is farther than `within_ns`.
+
+        Farther, up to three times that, where the reading before and the one after say the same.
+        """
         own = self._by_thread.get(os_thread_id) if os_thread_id is not None else None
         if not own:
             return State.UNKNOWN
         at = bisect_left(own, (time_ns,))
-        nearest = min(own[max(0, at - 1) : at + 1], key=lambda reading: abs(reading[0] - time_ns))
-        return nearest[1] if abs(nearest[0] - time_ns) <= within_ns else State.UNKNOWN
+        around = own[max(0, at - 1) : at + 1]
+        nearest = min(around, key=lambda reading: abs(reading[0] - time_ns))
+        if abs(nearest[0] - time_ns) <= within_ns:
+            return nearest[1]
+        agree = len(around) == 2 and around[0][1] is around[1][1]
+        close = all(abs(reading[0] - time_ns) <= 3 * within_ns for reading in around)
+        return nearest[1] if agree and close else State.UNKNOWN

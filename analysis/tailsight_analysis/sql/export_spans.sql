@@ -1,6 +1,7 @@
 -- What is stored of the spans of some traces? Everything; `rows` of them at a time, trace by trace, after the one that is named by
 -- its trace, start and id. Those that share the last one's are all there, so that a span which arrived twice is seen to be equal.
--- Maps as lists of their keys and values: a sender may give a key twice. The minutes: see within.sql.
+-- Maps as lists of their keys and values (a sender may give a key twice), in JSON: what many spans share is read once. The
+-- minutes: see within.sql.
 SELECT
     lower(hex(s.trace_id)) AS trace_id,
     lower(hex(s.span_id)) AS span_id,
@@ -26,30 +27,22 @@ SELECT
     s.weight AS weight,
     s.sampling_reason AS sampling_reason,
     s.intended_start_ns AS intended_start_ns,
-    s.scope_name AS scope_name,
-    s.scope_version AS scope_version,
-    mapKeys(s.attributes) AS attribute_keys,
-    mapValues(s.attributes) AS attribute_texts,
-    mapKeys(s.attribute_types) AS typed_keys,
-    mapValues(s.attribute_types) AS types,
-    mapKeys(s.resource) AS resource_keys,
-    mapValues(s.resource) AS resource_texts,
-    mapKeys(s.resource_types) AS resource_typed_keys,
-    mapValues(s.resource_types) AS resource_types,
-    mapKeys(s.scope_attributes) AS scope_keys,
-    mapValues(s.scope_attributes) AS scope_texts,
+    toValidUTF8(toJSONString([mapKeys(s.attributes), mapValues(s.attributes),
+        mapKeys(s.attribute_types), mapValues(s.attribute_types)])) AS attributes,
+    toLowCardinality(toValidUTF8(toJSONString([mapKeys(s.resource), mapValues(s.resource),
+        mapKeys(s.resource_types), mapValues(s.resource_types)]))) AS resource,
+    toLowCardinality(toValidUTF8(toJSONString([[s.scope_name], [s.scope_version],
+        mapKeys(s.scope_attributes), mapValues(s.scope_attributes)]))) AS scope,
     arrayMap(time -> toUnixTimestamp64Nano(time), s.`events.time`) AS event_times,
-    s.`events.name` AS event_names,
-    arrayMap(each -> mapKeys(each), s.`events.attributes`) AS event_keys,
-    arrayMap(each -> mapValues(each), s.`events.attributes`) AS event_texts,
-    arrayMap(each -> mapKeys(each), s.`events.attribute_types`) AS event_typed_keys,
-    arrayMap(each -> mapValues(each), s.`events.attribute_types`) AS event_types,
-    arrayMap(id -> lower(hex(id)), s.`links.trace_id`) AS link_traces,
-    arrayMap(id -> lower(hex(id)), s.`links.span_id`) AS link_spans,
-    arrayMap(each -> mapKeys(each), s.`links.attributes`) AS link_keys,
-    arrayMap(each -> mapValues(each), s.`links.attributes`) AS link_texts,
-    arrayMap(each -> mapKeys(each), s.`links.attribute_types`) AS link_typed_keys,
-    arrayMap(each -> mapValues(each), s.`links.attribute_types`) AS link_types,
+    if(empty(s.`events.time`), '', toValidUTF8(toJSONString([[s.`events.name`],
+        arrayMap(each -> mapKeys(each), s.`events.attributes`), arrayMap(each -> mapValues(each), s.`events.attributes`),
+        arrayMap(each -> mapKeys(each), s.`events.attribute_types`),
+        arrayMap(each -> mapValues(each), s.`events.attribute_types`)]))) AS events,
+    if(empty(s.`links.trace_id`), '', toValidUTF8(toJSONString([
+        [arrayMap(id -> lower(hex(id)), s.`links.trace_id`)], [arrayMap(id -> lower(hex(id)), s.`links.span_id`)],
+        arrayMap(each -> mapKeys(each), s.`links.attributes`), arrayMap(each -> mapValues(each), s.`links.attributes`),
+        arrayMap(each -> mapKeys(each), s.`links.attribute_types`),
+        arrayMap(each -> mapValues(each), s.`links.attribute_types`)]))) AS links,
     -- about what it takes in memory, so that fewer are read at a time where they are large
     byteSize(s.name, s.attributes, s.resource, s.scope_attributes, s.`events.name`, s.`events.attributes`,
         s.`links.attributes`) AS size_bytes

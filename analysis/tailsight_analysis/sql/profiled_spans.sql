@@ -13,7 +13,8 @@ SELECT
     s.hardware AS hardware,
     s.version AS version,
     s.model AS model,
-    s.run AS run
+    s.run AS run,
+    s.sampling_reason != '' OR s.weight > 1 AS sampled -- others of its kind were left out
 FROM spans AS s
 WHERE {{within}} AND s.host = {host:String} AND s.resource['process.pid'] = toString({pid:UInt64})
 ORDER BY start_ns, span_id

@@ -29,6 +29,9 @@ COMMANDS: dict[str, CommandSpec] = {
     "token": CommandSpec("tailsight_cli.commands.token", "collector", "Who may send to a collector, and read from it."),
     "dashboard": CommandSpec("tailsight_cli.commands.dashboard", "dashboard", "Serve the dashboard."),
     "import": CommandSpec("tailsight_cli.commands.import_", "collector", "Load recorded traces from files."),
+    "export": CommandSpec(
+        "tailsight_cli.commands.export", "collector", "Write spans as Perfetto, OTLP, Jaeger, Parquet."
+    ),
     "sources": CommandSpec("tailsight_cli.commands.sources", "collector", "How spans of other tools become stages."),
     "breakdown": CommandSpec("tailsight_cli.commands.breakdown", "gate", "Latency per stage, hardware, version, …"),
     "tail": CommandSpec("tailsight_cli.commands.tail", "gate", "Why the slow requests are slow."),

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from tailsight_analysis import Filters, NotEnoughDataError, Store, Window, connect
+from tailsight_analysis.flame_shares import RunShares, run_shares
 from tailsight_analysis.flames import (
     FlameSideOf,
     StageDifference,
@@ -25,6 +26,7 @@ from tailsight_analysis.profiles import difference_html, flame_html, to_collapse
 from tailsight_cli._errors import CommandError
 from tailsight_cli.options import FILTER_HELP, asking_options, chosen_window
 from tailsight_cli.render.flame import render_difference, render_flame
+from tailsight_cli.render.flame_shares import render_shares
 from tailsight_cli.render.text import console
 
 FILTERS = {name: text for name, text in FILTER_HELP.items() if name != "region"}
@@ -41,6 +43,7 @@ Examples:
   tailsight flame --stage compute
   tailsight flame --stage compute --diff tail:typical
   tailsight flame --stage compute --diff run=main:run=faster -o difference.html
+  tailsight flame --diff run=before:run=after --outside              of imported profiles
   tailsight flame --service ranker --since 15m -o ranker.html
   tailsight flame --stage compute -o compute.speedscope.json        for https://www.speedscope.app
   tailsight flame --stage compute -o compute.collapsed              for flamegraph.pl
@@ -64,8 +67,10 @@ def command(
     sides = _sides(diff) if diff is not None else None
     if sides and kind:
         raise click.UsageError("--diff compares classes: leave out --class")
-    if sides and outside:
+    if sides and outside and not sides[0].runs:
         raise click.UsageError("--diff compares requests: leave out --outside")
+    if sides and outside and output:
+        raise click.UsageError("--diff with --outside is a table, or --json: leave out --output")
     if sides and given["run"] and sides[0].runs:
         raise click.UsageError("--diff names the runs: leave out --run")
     write = _writer(output, differs=sides is not None) if output else None
@@ -74,16 +79,19 @@ def command(
     runs = (*filters.run, *(run for side in sides or () for run in side.runs))
     with connect(given["store"]) as store:
         window = window or _window(store, runs, all_time=given["all_time"])
-        found: StageFlame | StageDifference
-        if sides:
-            found = stage_difference(store, window, filters, *sides)
+        found: StageFlame | StageDifference | RunShares
+        if sides and outside:
+            found = run_shares(store, window, filters, *sides)
+            plain = found.to_json()
+        elif sides:
+            found = _difference(store, window, filters, sides)
             plain = found.to_json()
         else:
             found = stage_flame(store, window, filters, classes=(kind,) if kind else (), outside=outside)
             plain = found.flame.to_json() | {
                 "functions": [each.to_json() for each in top_functions(found.flame)[:limit]]
             }
-    if output and write:
+    if output and write and not isinstance(found, RunShares):
         _write(output, write(found))
     if as_json:
         answer = {
@@ -93,12 +101,32 @@ def command(
             "profiles": [each.to_json() for each in found.profiles],
         }
         click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+    elif isinstance(found, RunShares):
+        console().print(render_shares(found, window, filters, limit))
     elif isinstance(found, StageDifference):
         console().print(render_difference(found, window, filters, limit))
     else:
         console().print(render_flame(found, window, filters, limit))
     if output and not as_json:
         click.echo(f"Written to {output}.")
+
+
+def _difference(
+    store: Store, window: Window, filters: Filters, sides: tuple[FlameSideOf, FlameSideOf]
+) -> StageDifference:
+    try:
+        return stage_difference(store, window, filters, *sides)
+    except NotEnoughDataError as error:
+        if not sides[0].runs:
+            raise
+        try:
+            run_shares(store, window, filters, *sides)
+        except NotEnoughDataError:
+            raise error from None
+        raise NotEnoughDataError(
+            f"{error}. There are samples that ran for no request, as imported profiles have: --outside compares those",
+            error.missing,
+        ) from None
 
 
 def _sides(text: str) -> tuple[FlameSideOf, FlameSideOf]:

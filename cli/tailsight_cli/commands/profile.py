@@ -32,6 +32,7 @@ Examples:
   tailsight profile --service ranker                         30 s of its processes on this machine
   tailsight profile --pid 4711 --duration 2m --rate 200
   tailsight profile --service ranker --on-tail --rounds 5    when its p99 rises above 1.5 times the usual one
+  tailsight profile --service ranker --every 1h --rounds 24  30 s of each hour of a day
   tailsight profile --pid 4711 --json | jq '.profiles[].agreement'
 """
 
@@ -53,14 +54,15 @@ Examples:
 )  # fmt: skip
 @click.option(
     "--rounds", default=3, show_default=True, type=click.IntRange(1, 100), metavar="N",
-    help="With --on-tail: at most so many recordings.",
+    help="With --on-tail or --every: at most so many recordings.",
 )  # fmt: skip
 @click.option(
-    "--every", default="5m", show_default=True, metavar="TIME",
-    help="With --on-tail: from one recording to the next, at least.",
+    "--every", metavar="TIME",
+    help="Record so often; with --on-tail not more often than so (5m).",
 )  # fmt: skip
 @click.option(
-    "--for", "watch_for", default="24h", show_default=True, metavar="TIME", help="With --on-tail: how long to watch."
+    "--for", "watch_for", default="24h", show_default=True, metavar="TIME",
+    help="With --on-tail or --every: for so long in all.",
 )  # fmt: skip
 @click.option(
     "--quantile", default="p99", show_default=True, metavar="pN", help="Where the tail of requests begins."
@@ -88,7 +90,7 @@ def command(
     on_tail: bool,
     factor: float,
     rounds: int,
-    every: str,
+    every: str | None,
     watch_for: str,
     quantile: str,
     raw: Path | None,
@@ -106,14 +108,20 @@ def command(
         _quantile(quantile),
         raw,
     )
-    pause_s, watch_s = _length_s("--every", every, 86_400 * 7), _length_s("--for", watch_for, 86_400 * 365)
+    pause_s = _length_s("--every", every or "5m", 86_400 * 7)
+    watch = Watch(factor, rounds, pause_s, _length_s("--for", watch_for, 86_400 * 365))
+    if every and not on_tail and pause_s <= asked.duration_s:
+        raise click.UsageError(f"--every {every} is not longer than --duration {duration}: use a longer one")
+    _make_folder(raw)
     place = read_endpoint(endpoint)
     py_spy()  # said before anything else is begun
     with collector_errors(), sigterm_interrupts(), connect(store) as opened, steps("Looking for the process …") as say:
         session = Session(opened, place, asked, pid, service or "", say)
         session.find()
         if on_tail:
-            session.record_tails(Watch(factor, rounds, pause_s, watch_s))
+            session.record_tails(watch)
+        elif every:
+            session.record_schedule(watch)
         else:
             session.record("hand")
     if not session.kept:
@@ -134,6 +142,16 @@ def _length_s(option: str, text: str, most_s: float) -> float:
     if length_s is None or not 1 <= length_s <= most_s:
         raise click.UsageError(f"{option} {text!r} is no time from 1s to {most_s:g}s: use 30s, 2m, 1h")
     return length_s
+
+
+def _make_folder(raw: Path | None) -> None:
+    """Make the folder before anything is recorded, that may not be copied into it."""
+    if raw is None:
+        return
+    try:
+        raw.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"--raw {raw} is no folder that can be written to: {error.strerror}") from error
 
 
 def _quantile(text: str) -> float:

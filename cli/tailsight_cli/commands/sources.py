@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
 from tailsight_cli._collecting import collector_errors
-from tailsight_cli._errors import UNREADABLE, CommandError
+from tailsight_cli._errors import WRONG_USE, CommandError
 from tailsight_cli.render.sources import render_rules, render_trial
 from tailsight_cli.render.text import console
 from tailsight_cli.source_options import rules_of, sources_option
+from tailsight_cli.trace_files import file_options
 
 _HELP = """By which rules the spans of vLLM, SGLang, Triton, OpenTelemetry GenAI and others become stages.
 
@@ -35,11 +37,12 @@ Examples:
 """
 _TEST_HELP = """Show what the rules make of a file.
 
-FILE is anything that `tailsight import` takes. Nothing is stored.
+FILE is what `tailsight import` takes, or - for stdin. Nothing is stored.
 
 \b
 Examples:
   tailsight sources test spans.json
+  tailsight sources test triton.json --start 2026-11-23T08:30:00Z
   tailsight sources test night.otlp.gz --sources mine.toml --json | jq .without_stage
 """
 
@@ -63,20 +66,23 @@ def list_rules(sources: Path | None, as_json: bool) -> None:
 
 
 @command.command("test", help=_TEST_HELP)
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file")
+@file_options
 @sources_option
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON with stable keys.")
-def test(file: Path, sources: Path | None, as_json: bool) -> None:
+def test(file: str, start: str | None, mapping: tuple[str, ...], sources: Path | None, as_json: bool) -> None:
     """Apply the rules to a file, and tell."""
-    from tailsight_collector.importer import read_requests
+    from tailsight_cli.trace_files import opened, options_of, progress_bar
+    from tailsight_collector.importer import requests_of
     from tailsight_collector.sources.trial import trial_of
 
-    rules = rules_of(sources)
-    if not file.is_file():
-        what = "is a folder; name a file" if file.is_dir() else "does not exist"
-        raise CommandError(f"{file} {what}", UNREADABLE)
-    with collector_errors():
-        trial = trial_of(read_requests(file), rules)
+    rules, options = rules_of(sources), options_of(start, mapping)
+    with collector_errors(), ExitStack() as stack:
+        files = list(opened([file], stack))
+        if len(files) > 1:
+            raise CommandError(f"{file} is {len(files)} files; name one of them", WRONG_USE)
+        on_progress = stack.enter_context(progress_bar())
+        trial = trial_of(requests_of(files[0](), options, on_progress), rules)
     if as_json:
         click.echo(json.dumps(trial.to_json(), indent=2, ensure_ascii=False))
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from tailsight_analysis.flames import text_of
@@ -11,6 +10,7 @@ from tailsight_cli._errors import CommandError
 from tailsight_storage.profile_shape import MAX_DEPTH, MAX_FRAME_LENGTH
 
 MS_RATE_HZ = 1000.0  # of a profile in milliseconds: a sample is one of them
+_MOST = 1 << 32  # samples of one stack, or ms: 49 days
 _NOT_TIMED_RATE_HZ = 100.0
 
 
@@ -19,20 +19,30 @@ def profile_of_file(
 ) -> dict[str, Any]:
     """Make the document of a file's profile, for `ProfilePlace.keep` or `tailsight_storage.profiles.insert_profile`.
 
-    `started_ns`: when it was taken, in Unix nanoseconds; now, where nobody knows. Weights are rounded to samples, and
-    those that round to none are left out and counted in a note. Raises CommandError where the unit is no time.
+    `started_ns`: when it was taken, in Unix nanoseconds, where the file does not say it. Weights are rounded to
+    samples, and those that round to none are left out and counted in a note. Raises CommandError where the unit is no
+    time, and where nobody says when it was.
     """
     if file.unit not in ("samples", "ms"):
         raise CommandError(
             f"{file.name or 'the profile'} counts {file.unit}, and a flame graph here is of time or samples"
         )
-    started_ns = time.time_ns() if started_ns is None else started_ns
+    started_ns = started_ns if file.started_ns is None else file.started_ns
+    if started_ns is None:
+        raise CommandError(
+            f"{file.name or 'the profile'} does not say when it was taken: give --start, as in --start "
+            "2026-11-23T08:30:00Z"
+        )
     rate_hz = MS_RATE_HZ if file.unit == "ms" else _NOT_TIMED_RATE_HZ
     frames: dict[str, int] = {}
     stacks: dict[tuple[int, ...], int] = {}
     counts: dict[int, int] = {}
     left_out = 0
     for each in file.stacks:
+        if not each.weight < _MOST:
+            raise CommandError(
+                f"{file.name or 'the profile'} has a stack of {each.weight:g} {file.unit}: that is no profile"
+            )
         count = round(each.weight)
         if count < 1:
             left_out += 1
@@ -43,6 +53,8 @@ def profile_of_file(
         counts[number] = counts.get(number, 0) + count
     samples = sum(counts.values())
     notes = [f"read from {file.format}{f' ({file.name})' if file.name else ''}"]
+    if file.unit == "samples":
+        notes.append(f"it does not say how often samples were taken: times are those of {_NOT_TIMED_RATE_HZ:g} Hz")
     if left_out:
         unit = "sample" if file.unit == "samples" else file.unit
         notes.append(f"left out as less than half a {unit}: {left_out:,} stacks")

@@ -40,6 +40,10 @@ class ProfilePlace:
 
     def keep(self, plain: Mapping[str, Any]) -> str:
         """Send a profile, again where the collector is busy or away for a moment; returns its id."""
+        return self.sent(plain)[0]
+
+    def sent(self, plain: Mapping[str, Any]) -> tuple[str, bool]:
+        """Send a profile as `keep` does; returns its id, and whether the collector did not have it yet."""
         wanted = checked_profile(plain).id
         data = encode_profile(plain)
         if len(data) > MAX_PROFILE_BYTES:
@@ -57,8 +61,9 @@ class ProfilePlace:
                 except httpx.HTTPError as error:
                     wrong = f"{self.name} does not answer: {str(error) or type(error).__name__}"
                 else:
-                    if answer.status_code == httpx.codes.OK and _said(answer).get("id") == wanted:
-                        return wanted
+                    said = _said(answer) if answer.status_code == httpx.codes.OK else {}
+                    if said.get("id") == wanted:
+                        return wanted, bool(said.get("new", True))
                     wrong = self._refused(answer)
                     if answer.status_code not in _RETRYABLE:
                         break

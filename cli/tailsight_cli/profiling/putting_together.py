@@ -43,9 +43,19 @@ class PutTogether:
 
 
 def put_together(
-    store: Store, recorded: Recorded, options: SpyOptions, trigger: str, *, quantile: float, patience_s: float
+    store: Store,
+    recorded: Recorded,
+    options: SpyOptions,
+    trigger: str,
+    *,
+    quantile: float,
+    patience_s: float,
+    taken_by: str = "",
 ) -> PutTogether:
-    """Join a recording to the spans of its process. Raises AnalysisError and StorageError."""
+    """Join a recording to the spans of its process; `taken_by` says what took it, where that was not py-spy here.
+
+    Raises AnalysisError and StorageError.
+    """
     file = recorded.file
     with file.path.open("rb") as stream:
         recording = read_chrometrace(stream, file.spawn_ns, rate_hz=options.rate_hz, idle=options.idle)
@@ -62,15 +72,16 @@ def put_together(
     if not found.spans:
         raise no_spans(named.own_pid, named.host, window)
     notes = list(recorded.notes)
-    sites = sites_of(recording, named.pid)
+    sites = sites_of(recording, named.pid) if recorded.is_here else ()
     fit: ClockFit | None = None
     try:
-        fit = fit_clock(recording, found.spans, sites)
+        fit = fit_clock(recording, found.spans, sites, complete=found.complete)
     except NotEnoughDataError as error:
         notes.append(str(error))
     classes = request_classes(store, window, named.service, quantile)
     if fit is not None and fit.trusted:
         samples = join(recording, fit, found.spans, classes.classes, sites, recorded.states)
+        notes += said_of_join(recording, fit)
     else:
         notes += [f"no sample is joined: {fit.why_not}"] if fit else []
         samples = _unjoined(recording)
@@ -83,7 +94,7 @@ def put_together(
         "duration_ms": recording.duration_ms,
         "rate_hz": float(options.rate_hz),
         "trigger": trigger,
-        "source": source(),
+        "source": taken_by or source(),
         "lost": file.lost,
         "offset_ms": fit.after_spawn_ms if fit else None,
         "agreement": fit.agreement if fit else None,
@@ -93,6 +104,26 @@ def put_together(
         "notes": notes[:_MOST_NOTES],
     }
     return PutTogether(writer.document(said, requests_of(served, classes)), fit, len(found.spans), classes.threshold_ms)
+
+
+def said_of_join(recording: Recording, fit: ClockFit) -> list[str]:
+    """Say what a fit that is trusted leaves out, and what flame graphs then lean to."""
+    notes = []
+    since_us, until_us = fit.holds_us
+    if until_us <= since_us:
+        notes.append("frames and spans agree at no time by one offset, so no sample is joined: was the clock set?")
+    elif len(recording) and (since_us > recording.times_us[0] or until_us <= recording.times_us[-1]):
+        until_s = min(until_us, int(recording.times_us[-1])) / 1e6
+        notes.append(
+            f"frames and spans agree from {since_us / 1e6:.1f} to {until_s:.1f} s alone, and samples of other times "
+            "are ambiguous: was the machine's clock set?"
+        )
+    if not fit.complete:
+        notes.append(
+            "requests were sampled: what ran for one that was not kept is joined to none, so that a flame graph of all "
+            "kept requests leans to slow ones; those of a class do not"
+        )
+    return notes
 
 
 def wait_for_spans(look: Callable[[], tuple[int, bool]], patience_s: float) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tailsight_analysis.profiles import StateReading
+from tailsight_cli._errors import CommandError
 from tailsight_cli.profiling.spy import Spy, SpyFile, SpyOptions
 from tailsight_cli.profiling.target import Target
 from tailsight_cli.profiling.thread_states import ThreadStates
@@ -21,19 +22,24 @@ class Recorded:
     file: SpyFile
     states: tuple[StateReading, ...]
     notes: tuple[str, ...]
+    is_here: bool = True
+    """Whether the process runs on this machine: the source of its code can be read."""
 
 
 def record_round(
     targets: Sequence[Target], folder: Path, duration_s: float, options: SpyOptions, *, gil: bool
-) -> tuple[list[Recorded], bool]:
+) -> tuple[list[Recorded], bool, list[CommandError]]:
     """Record all targets for `duration_s` seconds; Ctrl-C ends it early, and what was seen until then is returned.
 
-    The second value tells whether it was ended so. Raises CommandError where a process cannot be recorded.
+    The second value tells whether it was ended so, the third why processes were not recorded that could not be. Raises
+    the first such CommandError where none could.
     """
     spies: list[Spy] = []
+    recorded: list[Recorded] = []
+    failures: list[CommandError] = []
     was_interrupted = False
     with contextlib.ExitStack() as stack:
-        states = {}
+        states: dict[int, ThreadStates] = {}
         try:
             for target in targets:
                 spies.append(Spy(target.pid, folder / f"{target.pid}-{len(spies)}.json", duration_s, options))
@@ -48,13 +54,15 @@ def record_round(
             was_interrupted = True
             for spy in spies:
                 spy.stop()
-        files = [spy.file() for spy in spies]
-    return [
-        Recorded(
-            target,
-            file,
-            tuple(states[target.pid].readings) if gil else (),
-            (states[target.pid].why_not,) if gil and states[target.pid].why_not else (),
-        )
-        for target, file in zip(targets, files, strict=False)
-    ], was_interrupted
+        for target, spy in zip(targets, spies, strict=False):
+            try:
+                file = spy.file()
+            except CommandError as error:
+                failures.append(error)
+                continue
+            of_threads = states.get(target.pid)
+            readings, why_not = (tuple(of_threads.readings), of_threads.why_not) if of_threads else ((), "")
+            recorded.append(Recorded(target, file, readings, (why_not,) if why_not else ()))
+    if failures and not recorded:
+        raise failures[0]
+    return recorded, was_interrupted, failures

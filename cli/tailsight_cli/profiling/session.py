@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tailsight_analysis import NotEnoughDataError, Window
-from tailsight_cli._errors import NOT_ENOUGH_DATA, CommandError
+from tailsight_analysis import NotEnoughDataError, QuestionError, Window
+from tailsight_analysis.profiles import UnreadableProfileError
+from tailsight_cli._errors import NOT_ENOUGH_DATA, UNREADABLE, CommandError
 from tailsight_cli.profiling.keeping import ProfilePlace
 from tailsight_cli.profiling.putting_together import PutTogether, put_together
 from tailsight_cli.profiling.recording import Recorded, record_round
@@ -37,7 +38,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """When the tail starts a recording: above `factor` times the usual; so often, so far apart, for so long in all."""
+    """When recordings start: so often, so far apart, for so long in all; by the tail, above `factor` times usual."""
 
     factor: float
     rounds: int
@@ -71,11 +72,18 @@ class Session:
         """
         who = ", ".join(str(target.pid) for target in self._targets)
         self._say(f"Recording process {who} for {self._asked.duration_s:g} s")
-        folder = Path(tempfile.mkdtemp(prefix="tailsight-profile-"))
         try:
-            recorded, was_interrupted = record_round(
+            folder = Path(tempfile.mkdtemp(prefix="tailsight-profile-"))
+        except OSError as error:
+            raise CommandError(
+                f"no folder for the recording can be made: {error.strerror}; name one with TMPDIR"
+            ) from error
+        try:
+            recorded, was_interrupted, failures = record_round(
                 self._targets, folder, self._asked.duration_s, self._asked.options, gil=self._asked.gil
             )
+            for failure in failures:
+                self._say(str(failure))
             self._keep_raw(recorded)
             self._keep(recorded, trigger)
         finally:
@@ -92,10 +100,24 @@ class Session:
                 if time.monotonic() >= next_s and self._is_exceeded(service, watch.factor):
                     next_s = time.monotonic() + watch.pause_s
                     left -= 1
-                    if self._try_to_record():
+                    if self._try_to_record("tail"):
                         return
                 elif left:
                     time.sleep(min(LOOK_EVERY_S, max(0.0, until_s - time.monotonic())))
+        except KeyboardInterrupt:
+            if not self.kept:
+                raise
+
+    def record_schedule(self, watch: Watch) -> None:
+        """Record again and again. A round that fails is said, and the next one comes; Ctrl-C ends it."""
+        until_s = time.monotonic() + watch.watch_s
+        try:
+            for left in range(watch.rounds - 1, -1, -1):
+                next_s = time.monotonic() + watch.pause_s
+                if self._try_to_record("schedule") or not left or next_s >= until_s:
+                    return
+                self._say(f"Waiting for the next recording, {left} to come")
+                time.sleep(max(0.0, next_s - time.monotonic()))
         except KeyboardInterrupt:
             if not self.kept:
                 raise
@@ -111,10 +133,10 @@ class Session:
             return True
         return False
 
-    def _try_to_record(self) -> bool:
+    def _try_to_record(self, trigger: str) -> bool:
         try:
             self.find()  # a service may have started anew
-            return self.record("tail")
+            return self.record(trigger)
         except (CommandError, NotEnoughDataError, StoreUnavailableError) as error:
             self.failure = str(error)
             self._say(self.failure)
@@ -131,16 +153,20 @@ class Session:
         return named.service
 
     def _keep_raw(self, recorded: list[Recorded]) -> None:
+        """Copy py-spy's files; where that fails, the recording is kept all the same."""
         if self._asked.raw is None:
             return
-        self._asked.raw.mkdir(parents=True, exist_ok=True)
         for each in recorded:
-            name = f"{each.target.pid}-{each.file.spawn_ns}.chrometrace.json"
-            shutil.copyfile(each.file.path, self._asked.raw / name)
+            path = self._asked.raw / f"{each.target.pid}-{each.file.spawn_ns}.chrometrace.json"
+            try:
+                shutil.copyfile(each.file.path, path)
+            except OSError as error:
+                path.unlink(missing_ok=True)
+                self._say(f"--raw {self._asked.raw}: {path.name} cannot be written: {error.strerror}")
 
     def _keep(self, recorded: list[Recorded], trigger: str) -> None:
         """Join and send each; one that cannot be joined is an error only where none can."""
-        failed: NotEnoughDataError | None = None
+        failed: Exception | None = None
         before = len(self.kept)
         for each in recorded:
             self._say(f"Joining the samples of process {each.target.pid} to its spans")
@@ -153,9 +179,13 @@ class Session:
                     quantile=self._asked.quantile,
                     patience_s=PATIENCE_S,
                 )
-            except NotEnoughDataError as error:
+            except (NotEnoughDataError, QuestionError) as error:
                 failed = error
+            except UnreadableProfileError as error:
+                failed = CommandError(f"py-spy's file of process {each.target.pid}: {error}", UNREADABLE)
+            else:
+                self.kept.append((self._place.keep(together.plain), together))
                 continue
-            self.kept.append((self._place.keep(together.plain), together))
+            self._say(str(failed))
         if failed and len(self.kept) == before:
             raise failed

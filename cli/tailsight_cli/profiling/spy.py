@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import BinaryIO
 
 from tailsight_cli._errors import UNREADABLE, CommandError
 from tailsight_cli.profiling.permission import refusal
@@ -21,6 +22,7 @@ from tailsight_cli.profiling.permission import refusal
 MAX_FILE_BYTES = 1024**3
 STOP_PATIENCE_S = 60.0  # it writes its file when it is told to end
 NICE = 10
+_FULL = "No space left on device"
 _COUNTS = re.compile(r"Samples: (\d+) Errors: (\d+)")
 
 
@@ -80,13 +82,19 @@ class Spy:
         ]  # fmt: skip
         command += [] if options.blocking else ["--nonblocking"]
         command += ["--idle"] if options.idle else []
-        with self._log.open("wb") as log:
+        with self._opened_log() as log:
             self.spawn_ns = time.time_ns()
             # in a session of its own: Ctrl-C reaches this command first, which then ends it
             self._process = subprocess.Popen(  # noqa: S603  our own command line
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         make_way(self._process.pid)
+
+    def _opened_log(self) -> BinaryIO:
+        try:
+            return self._log.open("wb")
+        except OSError as error:
+            raise CommandError(f"{self._log.parent} cannot be written to: {error.strerror}", UNREADABLE) from error
 
     @property
     def is_running(self) -> bool:
@@ -117,7 +125,19 @@ class Spy:
         """Return what it wrote; raises CommandError with the reason where it recorded nothing."""
         end_ns = time.time_ns()
         words = self._log.read_text(errors="replace")
-        if not self._path.is_file() or self._path.stat().st_size == 0:
+        code = self._process.poll() or 0
+        if code < 0:
+            raise CommandError(
+                f"py-spy on process {self._pid} was killed ({signal.Signals(-code).name}) and left no samples",
+                UNREADABLE,
+            )
+        if code and (_FULL in words or not shutil.disk_usage(self._path.parent).free):
+            raise CommandError(
+                f"py-spy could not write its file: no space is left in {self._path.parent.parent}; name another folder "
+                "with TMPDIR",
+                UNREADABLE,
+            )
+        if code or not self._path.is_file() or self._path.stat().st_size == 0:
             raise refusal(self._pid, words)
         if (size := self._path.stat().st_size) > MAX_FILE_BYTES:
             raise CommandError(

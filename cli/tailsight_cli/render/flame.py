@@ -31,19 +31,19 @@ def render_flame(found: StageFlame, window: Window, filters: Filters, limit: int
     for heading in ("self", "share", "", "total", "GIL", "waits"):
         table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
     for each in functions[:limit]:
-        share = each.self_samples / flame.samples
+        share = each.self_ms / flame.ms
         table.add_row(
             Text(printable(each.function)),
             Text(_file(each.file)),
             f"{each.self_samples:,}",
             percent(share),
             bar(share),
-            percent(each.total_samples / flame.samples),
+            percent(each.total_ms / flame.ms),
             _of(each.gil_samples, each.self_samples),
             _of(each.waiting_samples, each.self_samples),
         )
     basis = (
-        f"{flame.samples:,} samples of {flame.requests:,} requests, {significant(flame.ms)} ms at {flame.rate_hz:g} Hz."
+        f"{flame.samples:,} samples of {flame.requests:,} requests, {significant(flame.ms)} ms at {_rates(found)} Hz."
     )
     notes = [f"{basis} {_COLUMNS}"]
     if len(functions) > limit:
@@ -113,6 +113,11 @@ def _rests_on(profiles: Sequence[RecordedProfile]) -> list[str]:
     if untrusted:
         notes.append(f"Of {untrusted} the clock could not be fitted: their samples are of no stage.")
     return notes
+
+
+def _rates(found: StageFlame) -> str:
+    rates = sorted({each.rate_hz for each in found.profiles if each.rate_hz} or {found.flame.rate_hz})
+    return " and ".join(f"{rate:g}" for rate in rates) if len(rates) < 4 else f"{rates[0]:g} to {rates[-1]:g}"
 
 
 def _of(part: int, whole: int) -> str:

@@ -12,13 +12,15 @@ from tailsight_collector.importing.registry import Report
 MAX_LINE_BYTES = 1024 * 1024
 # Quoted fields may hold line ends; a quote that is never closed must not swallow the file.
 MAX_ROW_BYTES = 4 * MAX_LINE_BYTES
+# Python's own limit of 128 KiB a field is for the whole process, and a prompt can be longer.
+csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))
 
 
-def header_of(head: bytes, delimiter: str = ",") -> list[str]:
+def header_of(head: bytes) -> list[str]:
     """Return the columns that the first line of a file's beginning names; none where it is no text."""
     line = head.split(b"\n", 1)[0]
     try:
-        return next(csv.reader([line.decode("utf-8-sig").rstrip("\r")], delimiter=delimiter), [])
+        return next(csv.reader([line.decode("utf-8-sig").rstrip("\r")]), [])
     except (UnicodeDecodeError, csv.Error):
         return []
 
@@ -32,7 +34,7 @@ def rows(stream: BinaryIO, report: Report, delimiter: str = ",") -> Iterator[tup
     lines = _Lines(stream)
     reader = csv.reader(lines, delimiter=delimiter)
     try:
-        columns = next(reader, [])
+        columns = next((values for values in reader if values), [])
         lines.row_begins()
         for values in reader:
             place = f"line {lines.row_begins():,}"
@@ -69,12 +71,15 @@ class _Lines:
             raise BadRequestError(f"line {self._number:,} is longer than {MAX_LINE_BYTES:,} bytes")
         if self._row_bytes > MAX_ROW_BYTES:
             raise BadRequestError(
-                f"the row that begins at line {self._first:,} is longer than {MAX_ROW_BYTES:,} bytes; is a quote not closed?"
+                f"the row that begins at line {self._first:,} is longer than {MAX_ROW_BYTES:,} bytes: is a quote not "
+                "closed?"
             )
         try:
             return line.decode("utf-8-sig" if self._number == 1 else "utf-8")
         except UnicodeDecodeError:
-            raise BadRequestError(f"line {self._number:,} is not UTF-8") from None
+            raise BadRequestError(
+                f"line {self._number:,} is not UTF-8: convert the file, with iconv -f WINDOWS-1252 -t UTF-8 for one"
+            ) from None
 
     def row_begins(self) -> int:
         """Begin another row; returns the first line of the one that ends here."""

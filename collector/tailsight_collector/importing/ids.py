@@ -35,6 +35,13 @@ def hex_id(text: object, size_bytes: int, what: str) -> bytes:
     return value
 
 
+def parent_id(value: object, size_bytes: int, what: str) -> bytes:
+    """Read the id of a parent: b"" where there is none, as None, an empty text and zeros say; else as `hex_id`."""
+    if value is None or (isinstance(value, str) and not value.strip("0")):
+        return b""
+    return hex_id(value, size_bytes, what)
+
+
 def derived_trace_id(*parts: str | int | bytes) -> bytes:
     """Make a trace id of what identifies the trace."""
     return _digest(parts)[:TRACE_ID_BYTES]

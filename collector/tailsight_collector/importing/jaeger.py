@@ -18,7 +18,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tailsight_collector.importing import shape
 from tailsight_collector.importing.bundle import Bundle
-from tailsight_collector.importing.ids import SPAN_ID_BYTES, TRACE_ID_BYTES, IdError, hex_id
+from tailsight_collector.importing.ids import SPAN_ID_BYTES, TRACE_ID_BYTES, IdError, hex_id, parent_id
 from tailsight_collector.importing.json_reader import JsonReader, RecordError
 from tailsight_collector.importing.records import UnfitError, dict_of, list_of, objects, short, text_of
 from tailsight_collector.importing.registry import Format, Options, Report, Source
@@ -59,6 +59,7 @@ def read(source: Source, options: Options, report: Report) -> Iterator[ExportTra
         processes_of = (_processes(reader) for reader, _ in _traces(JsonReader(processes_stream), source.head))
         for reader, place in _traces(JsonReader(spans_stream), source.head):
             processes = next(processes_of)
+            resources: dict[str, dict[str, object]] = {}
             seen: dict[tuple[bytes, bytes], bytes] = {}
             if reader.peek() != "{":
                 report.read += 1
@@ -71,7 +72,7 @@ def read(source: Source, options: Options, report: Report) -> Iterator[ExportTra
                     continue
                 for at, record in objects(reader, f"{place}spans", report):
                     try:
-                        _add(bundle, record, processes, seen)
+                        _add(bundle, record, processes, resources, seen)
                     except (UnfitError, TimeError, IdError) as error:
                         reason = error.reason if isinstance(error, UnfitError) else str(error)
                         detail = f": {error.detail}" if isinstance(error, UnfitError) and error.detail else ""
@@ -102,14 +103,14 @@ def _traces(reader: JsonReader, head: bytes) -> Iterator[tuple[JsonReader, str]]
 
 
 def _processes(reader: JsonReader) -> Mapping[str, object]:
-    found: Mapping[str, object] = {}
+    found: dict[str, object] = {}
     if reader.peek() == "{":
         for key in reader.members():
             if key == "processes" and reader.peek() == "{":
                 found = {}
                 for name in reader.members():
                     try:
-                        found = {**found, name: reader.value()}
+                        found[name] = reader.value()
                     except RecordError:
                         continue
     return found
@@ -128,6 +129,7 @@ def _add(
     bundle: Bundle,
     record: dict[str, Any],
     processes: Mapping[str, object],
+    resources: dict[str, dict[str, object]],
     seen: dict[tuple[bytes, bytes], bytes],
 ) -> None:
     """Add one span to the bundle; raises UnfitError, TimeError or IdError before it does."""
@@ -139,7 +141,7 @@ def _add(
     parent, links = _references(record, trace_id)
     tags = dict(_tags(record.get("tags"), "tags"))
     events = [_event(entry) for entry in list_of(record.get("logs"), "logs")]
-    resource = _resource(record, processes)
+    resource = _resource(record, processes, resources)
     content = sha256(json.dumps(record, sort_keys=True).encode("utf-8", "surrogatepass")).digest()
     if (known := seen.setdefault((trace_id, span_id), content)) is not content:
         raise UnfitError("it is there twice" if known == content else "another span of its trace has its spanID")
@@ -183,26 +185,35 @@ def _references(record: dict[str, Any], trace_id: bytes) -> tuple[bytes, list[tu
         if not isinstance(entry, dict):
             raise UnfitError("a reference of it is no object", short(entry))
         kind = text_of(entry.get("refType"), "reference's refType", default="CHILD_OF").lower()
+        if kind == "child_of" and isinstance(spans := entry.get("spanID"), str) and spans and not spans.strip("0"):
+            continue  # of nobody: it is a root
         linked_trace = hex_id(entry.get("traceID") or trace_id.hex(), TRACE_ID_BYTES, "a reference's traceID")
         found.append((linked_trace, hex_id(entry.get("spanID"), SPAN_ID_BYTES, "a reference's spanID"), kind))
     own = [each for each in found if each[0] == trace_id]
     parent = next((each for each in own if each[2] == "child_of"), own[0] if own else None)
     if parent is None:
-        old = record.get("parentSpanID")
-        no_parent = old is None or (isinstance(old, str) and not old.strip("0"))
-        return b"" if no_parent else hex_id(old, SPAN_ID_BYTES, "its parentSpanID"), found
+        return parent_id(record.get("parentSpanID"), SPAN_ID_BYTES, "its parentSpanID"), found
     if parent[2] == "child_of":
         found.remove(parent)
     return parent[1], found
 
 
-def _resource(record: dict[str, Any], processes: Mapping[str, object]) -> dict[str, object]:
+def _resource(
+    record: dict[str, Any], processes: Mapping[str, object], resources: dict[str, dict[str, object]]
+) -> dict[str, object]:
+    """Return a span's process as a resource; `resources` are those of the trace so far, so that each is read once."""
     process = record.get("process")
-    if process is None:
-        name = record.get("processID")
-        process = processes.get(name) if isinstance(name, str) else None
-        if process is None:
-            raise UnfitError("its processID is none of the trace's processes", short(name))
+    if process is not None:
+        return _resource_of(process)
+    name = record.get("processID")
+    if not isinstance(name, str) or name not in processes:
+        raise UnfitError("its processID is none of the trace's processes", short(name))
+    if name not in resources:
+        resources[name] = _resource_of(processes[name])
+    return resources[name]
+
+
+def _resource_of(process: object) -> dict[str, object]:
     if not isinstance(process, dict):
         raise UnfitError("its process is no object", short(process))
     resource: dict[str, object] = {"service.name": text_of(process.get("serviceName"), "process's serviceName")}

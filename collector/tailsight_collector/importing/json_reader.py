@@ -18,7 +18,8 @@ import codecs
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any, BinaryIO
 
 from tailsight_collector.errors import BadRequestError
@@ -45,13 +46,19 @@ class JsonReader:
     """
 
     def __init__(
-        self, stream: BinaryIO, *, max_value_chars: int = MAX_VALUE_CHARS, chunk_bytes: int = CHUNK_BYTES
+        self,
+        stream: BinaryIO,
+        *,
+        max_value_chars: int = MAX_VALUE_CHARS,
+        chunk_bytes: int = CHUNK_BYTES,
+        parse_float: Callable[[str], Any] = float,
     ) -> None:
+        """`parse_float` makes a number of a text with a fraction or an exponent: Decimal loses no digit."""
         self._stream = stream
         self._max_value_chars = max_value_chars
         self._chunk_bytes = chunk_bytes
         self._decode_bytes = codecs.getincrementaldecoder("utf-8-sig")().decode
-        self._decode = json.JSONDecoder(object_pairs_hook=self._object).raw_decode
+        self._decode = json.JSONDecoder(object_pairs_hook=self._object, parse_float=parse_float).raw_decode
         self._text = ""
         self._at = 0
         self._before = 0  # characters that have left the buffer
@@ -183,10 +190,10 @@ class JsonReader:
                 raise self._no_json(error.msg, error.pos) from None
             except RecursionError:
                 return self._too_much("is nested too deeply")
-            except ValueError:
+            except (ValueError, ArithmeticError):
                 return self._too_much("holds a number with too many digits")
             # "12" may go on as "123", and "1." and "1e" as numbers of which only the beginning was taken
-            if isinstance(value, int | float) and _NUMBER_MAY_GO_ON.match(self._text, end) and self._more():
+            if isinstance(value, int | float | Decimal) and _NUMBER_MAY_GO_ON.match(self._text, end) and self._more():
                 continue
             if end - self._at > self._max_value_chars:
                 return self._too_much("is larger than a record may be")

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from tailsight_collector.importing import jaeger, langfuse, nezha, otel_js, otlp_json, otlp_protobuf, triton, zipkin
+from tailsight_collector.importing import (
+    jaeger,
+    kineto,
+    langfuse,
+    loadgen,
+    nezha,
+    otel_js,
+    otlp_json,
+    otlp_protobuf,
+    request_csv,
+    triton,
+    zipkin,
+)
 from tailsight_collector.importing.registry import Format
 
-# Each recognises its own files and no other's: tests/collector/importing/test_registry.py holds them to it.
+# Each recognises its own files and no other's: tests/collector/importing/test_every_file.py holds them to it.
 FORMATS: tuple[Format, ...] = (
     otlp_json.FORMAT,
     otlp_protobuf.FORMAT,
     jaeger.FORMAT,
     zipkin.FORMAT,
     triton.FORMAT,
+    loadgen.FORMAT,
+    kineto.FORMAT,
     langfuse.FORMAT,
     otel_js.FORMAT,
     nezha.FORMAT,
+    request_csv.FORMAT,
 )
 
 

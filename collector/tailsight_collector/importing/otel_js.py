@@ -13,7 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tailsight_collector.importing import shape
 from tailsight_collector.importing.bundle import Bundle
-from tailsight_collector.importing.ids import SPAN_ID_BYTES, TRACE_ID_BYTES, IdError, hex_id
+from tailsight_collector.importing.ids import SPAN_ID_BYTES, TRACE_ID_BYTES, IdError, hex_id, parent_id
 from tailsight_collector.importing.json_reader import JsonReader
 from tailsight_collector.importing.records import UnfitError, dict_of, list_of, objects, one_object, text_of
 from tailsight_collector.importing.registry import Format, Options, Report, Source
@@ -74,7 +74,7 @@ def _add(bundle: Bundle, record: dict[str, Any]) -> None:
     trace_id = hex_id(context.get("traceId"), TRACE_ID_BYTES, "its traceId")
     span_id = hex_id(context.get("spanId"), SPAN_ID_BYTES, "its spanId")
     above = record.get("parentSpanId") or dict_of(record.get("parentSpanContext"), "parentSpanContext").get("spanId")
-    parent = hex_id(above, SPAN_ID_BYTES, "its parent's spanId") if above else b""
+    parent = parent_id(above, SPAN_ID_BYTES, "its parent's spanId")
     start_ns, end_ns = _pair_ns(record.get("startTime"), "startTime"), _pair_ns(record.get("endTime"), "endTime")
     if end_ns < start_ns:
         raise TimeError("it ends before it starts")

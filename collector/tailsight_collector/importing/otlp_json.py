@@ -23,6 +23,7 @@ from tailsight_collector.importing.spool import spans_in
 from tailsight_collector.receive.otlp_json import traces_from_document
 
 ROOTS = ("resourceSpans", "resource_spans", "batches")
+OTHER_SIGNALS = ("resourceMetrics", "resource_metrics", "resourceLogs", "resource_logs", "resourceProfiles")
 _SCOPED = ("scopeSpans", "scope_spans", "instrumentationLibrarySpans", "instrumentation_library_spans")
 _OTHER_NAMES = {
     "instrumentationLibrarySpans": "scopeSpans",
@@ -32,16 +33,20 @@ _OTHER_NAMES = {
 }
 _ID_BYTES = {"traceId": 16, "spanId": 8, "parentSpanId": 8}
 _MAX_DEPTH = 100
+_WRONG = (BadRequestError, ValueError, OverflowError, RecursionError)
 _KINDS: dict[str, int] = dict(Span.SpanKind.items())
 _CODES: dict[str, int] = dict(Status.StatusCode.items())
 
 
 def recognises(head: bytes) -> bool:
-    """Whether this is an object with resourceSpans, or what the dialects call them."""
+    """Whether this is an object with resourceSpans, or what the dialects call them.
+
+    Also one of metrics or logs: OpenTelemetry's file exporter writes all signals into one file, and traces may follow.
+    """
     found = shape.paths(head)
     if "batches" in found:
         return bool({"batches[].resource", *(f"batches[].{name}" for name in _SCOPED)} & found)
-    return bool({"resourceSpans", "resource_spans"} & found)
+    return bool({"resourceSpans", "resource_spans", *OTHER_SIGNALS} & found)
 
 
 def read(source: Source, options: Options, report: Report) -> Iterator[ExportTraceServiceRequest]:  # noqa: ARG001
@@ -82,7 +87,7 @@ def _of_element(element: object, place: str, report: Report) -> Iterator[ExportT
     element = normalised(element)
     try:
         request = traces_from_document({"resourceSpans": [element]})
-    except (BadRequestError, ValueError, OverflowError, RecursionError):
+    except _WRONG:
         request = _span_by_span(element, place, report)
     else:
         report.read += spans_in(request)
@@ -92,6 +97,7 @@ def _of_element(element: object, place: str, report: Report) -> Iterator[ExportT
 
 
 def _span_by_span(element: Any, place: str, report: Report) -> ExportTraceServiceRequest:
+    """Read what spans share once, and then each span for itself, however large the one and however many the others."""
     request = ExportTraceServiceRequest()
     if not isinstance(element, dict):
         report.read += 1
@@ -100,14 +106,25 @@ def _span_by_span(element: Any, place: str, report: Report) -> ExportTraceServic
     groups = element.get("scopeSpans")
     for number, group in enumerate(groups if isinstance(groups, list) else []):
         spans = group.get("spans") if isinstance(group, dict) else None
-        for index, span in enumerate(spans if isinstance(spans, list) else []):
-            report.read += 1
+        if not isinstance(spans, list) or not spans:
+            continue
+        report.read += len(spans)
+        at = f"{place}.scopeSpans[{number}].spans"
+        try:
+            shared = traces_from_document({"resourceSpans": [{**element, "scopeSpans": [{**group, "spans": []}]}]})
+        except _WRONG as error:
+            report.refuse(_reason(error), f"{at}[0]: {error}", len(spans))
+            continue
+        kept = shared.resource_spans[0].scope_spans[0].spans
+        for index, span in enumerate(spans):
             try:
-                one = traces_from_document({"resourceSpans": [{**element, "scopeSpans": [{**group, "spans": [span]}]}]})
-            except (BadRequestError, ValueError, OverflowError, RecursionError) as error:
-                report.refuse(_reason(error), f"{place}.scopeSpans[{number}].spans[{index}]: {error}")
+                one = traces_from_document({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]})
+            except _WRONG as error:
+                report.refuse(_reason(error), f"{at}[{index}]: {error}")
             else:
-                request.MergeFrom(one)
+                kept.extend(one.resource_spans[0].scope_spans[0].spans)
+        if kept:
+            request.MergeFrom(shared)
     return request
 
 
@@ -123,17 +140,22 @@ def _of_large_element(source: Source, number: int, index: int, report: Report) -
     """Read an entry of resourceSpans that is too large to be decoded at once: first what spans share, then spans."""
     shared: dict[str, Any] = {}
     groups: list[dict[str, Any]] = []
-    with source.open() as stream:
-        for reader in _at(JsonReader(stream), number, index):
-            for key in reader.members():
-                if key in _SCOPED:
-                    for _ in reader.items():
-                        groups.append({})
-                        for name in reader.members():
-                            if name != "spans":
-                                groups[-1][name] = reader.value()
-                else:
-                    shared[key] = reader.value()
+    try:
+        with source.open() as stream:
+            for reader in _at(JsonReader(stream), number, index):
+                for key in reader.members():
+                    if key in _SCOPED:
+                        for _ in reader.items():
+                            groups.append({})
+                            for name in reader.members():
+                                if name != "spans":
+                                    groups[-1][name] = reader.value()
+                    else:
+                        shared[key] = reader.value()
+    except RecordError as error:
+        report.read += 1
+        report.refuse(f"what a resource's spans share {error}", f"document {number + 1}, resourceSpans[{index}]")
+        return
     with source.open() as stream:
         for reader in _at(JsonReader(stream), number, index):
             for key in reader.members():

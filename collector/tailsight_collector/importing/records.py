@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 from tailsight_collector.importing.json_reader import JsonReader, RecordError
@@ -19,18 +19,25 @@ class UnfitError(Exception):
 
 
 def objects(
-    reader: JsonReader, place: str, report: Report | None, *, may_be_cut_off: bool = False
+    reader: JsonReader,
+    place: str,
+    report: Report | None,
+    *,
+    may_be_cut_off: bool = False,
+    once: Container[str] | None = None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (place, object) for each item of the list that comes next; without a report it counts and refuses silently.
 
-    An object in which a key stands twice is refused: which of the two is meant nobody knows.
+    An object in which a key stands twice is refused: which of the two is meant nobody knows. `once`: one of these keys.
     """
     report = report or Report()
     for index in reader.items(may_be_cut_off=may_be_cut_off):
-        yield from one_object(reader, f"{place}[{index}]", report)
+        yield from one_object(reader, f"{place}[{index}]", report, once)
 
 
-def one_object(reader: JsonReader, at: str, report: Report) -> Iterator[tuple[str, dict[str, Any]]]:
+def one_object(
+    reader: JsonReader, at: str, report: Report, once: Container[str] | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (place, object) for what comes next, if it is one that can be decoded; it is counted in any case."""
     report.read += 1
     try:
@@ -40,7 +47,7 @@ def one_object(reader: JsonReader, at: str, report: Report) -> Iterator[tuple[st
         return
     if not isinstance(value, dict):
         report.refuse("it is no object", f"{at}: {short(value)}")
-    elif reader.duplicate is not None:
+    elif reader.duplicate is not None and (once is None or reader.duplicate in once):
         report.refuse("a key stands in it twice", f"{at}: {short(reader.duplicate)}")
     else:
         yield at, value

@@ -67,6 +67,9 @@ def in_words(head: bytes) -> str:
     """Say what a file begins with, for whoever gave the wrong one."""
     if not head.strip():
         return "only white space" if head else "nothing"
+    for magic, name in _MAGIC:
+        if head.startswith(magic):
+            return name
     found = paths(head)
     if found:
         is_list = head.decode("utf-8-sig", "ignore").lstrip()[:1] == "["
@@ -75,9 +78,6 @@ def in_words(head: bytes) -> str:
         kind = "a JSON list" if is_list else "a JSON object"
         return f"{kind} with the keys {shown}" if keys else f"{kind} without keys"
     text = head[:60].split(b"\n")[0]
-    for magic, name in _MAGIC:
-        if head.startswith(magic):
-            return name
     try:
         shown = text.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -88,6 +88,8 @@ def in_words(head: bytes) -> str:
 
 
 _MAGIC = (
+    (b"\x1f\x8b", "a gzip file inside the packed one (unpack it once)"),
+    (b"\x28\xb5\x2f\xfd", "a zstd file inside the packed one (unpack it once)"),
     (b"PK\x03\x04", "a zip archive"),
     (b"PAR1", "a Parquet file"),
     (b"\x7fELF", "an ELF program"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import shutil
@@ -69,11 +70,24 @@ def translated(name: str) -> Iterator[None]:
         raise UnreadableFileError(f"{name}: {error.strerror or error}") from None
 
 
+@contextmanager
+def room_needed() -> Iterator[None]:
+    """Say of a temporary file that cannot grow where it lies: neither the name nor the folder is the user's."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UnreadableFileError(
+            f"no room in {tempfile.gettempdir()} for what is read ({error.strerror}): TMPDIR names another folder"
+        ) from None
+
+
 def file_source(path: Path) -> FileSource:
     """Return a file's source; raises UnreadableFileError."""
     with translated(str(path)):
         if not path.is_file():
-            raise UnreadableFileError(f"{path}: it is no file")
+            raise UnreadableFileError(f"{path}: it is no file; `tailsight import - < {path}` reads a pipe or a device")
         return FileSource(str(path), lambda: path.open("rb"), path.stat().st_size)
 
 
@@ -81,8 +95,9 @@ def file_source(path: Path) -> FileSource:
 def stdin_source(stream: BinaryIO) -> Iterator[FileSource]:
     """Keep all of a stream that can be read once in a temporary file."""
     with tempfile.TemporaryFile(prefix="tailsight-import-") as kept:
-        shutil.copyfileobj(stream, kept)
-        kept.flush()
+        with translated("stdin"), room_needed():
+            shutil.copyfileobj(stream, kept)
+            kept.flush()
         # a file without a name, so that nothing is left behind whatever happens; this opens it anew
         path = Path(f"/proc/self/fd/{kept.fileno()}")
         yield FileSource("stdin", lambda: path.open("rb"), kept.tell())

@@ -18,14 +18,18 @@ from typing import Self
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tailsight.attributes import BATCH_NUMBER, BATCH_SPANS, SENDER_ID, SENDER_RECORDED, SENDER_SPANS
+from tailsight_collector.importing.source import room_needed
 from tailsight_collector.importing.values import put
 from tailsight_collector.keep.records import encode_varint
+from tailsight_collector.receive.checks import MAX_UNFOLDED_BYTES
 
 IN_MEMORY_BYTES = 16 * 1024 * 1024
 BATCH_BYTES = 1024 * 1024
 BATCH_SPANS_MOST = 5_000
 # A request that is larger is taken apart; a collector takes 64 MiB, but a request of that size needs much memory there.
 WHOLE_BYTES = 8 * 1024 * 1024
+# And so does one whose resources, as often as they have spans, are more: a collector takes four times as much.
+UNFOLDED_BYTES = MAX_UNFOLDED_BYTES // 4
 SENDER_PREFIX = "import-"
 
 
@@ -50,6 +54,7 @@ class Spool:
         self._parts: list[bytes] = []
         self._part_bytes = 0
         self._part_spans = 0
+        self._part_unfolded = 0
         self.spans = 0
 
     def __enter__(self) -> Self:
@@ -70,6 +75,10 @@ class Spool:
                 self._flush()
                 self._write(b"\x01", spans, body)
                 continue
+            unfolded = unfolded_bytes(piece)
+            if self._parts and self._part_unfolded + unfolded > 2 * UNFOLDED_BYTES:
+                self._flush()
+            self._part_unfolded += unfolded
             self._parts.append(body)  # repeated fields: requests behind each other are one request
             self._part_bytes += len(body)
             self._part_spans += spans
@@ -100,18 +109,28 @@ class Spool:
     def _flush(self) -> None:
         if self._parts:
             self._write(b"\x00", self._part_spans, b"".join(self._parts))
-            self._parts, self._part_bytes, self._part_spans = [], 0, 0
+            self._parts, self._part_bytes, self._part_spans, self._part_unfolded = [], 0, 0, 0
 
     def _write(self, kind: bytes, spans: int, body: bytes) -> None:
         self._digest.update(encode_varint(len(body)))
         self._digest.update(body)
-        self._file.write(kind + spans.to_bytes(4, "little") + len(body).to_bytes(8, "little"))
-        self._file.write(body)
+        with room_needed():
+            self._file.write(kind + spans.to_bytes(4, "little") + len(body).to_bytes(8, "little"))
+            self._file.write(body)
 
 
 def spans_in(request: ExportTraceServiceRequest) -> int:
     """Count a request's spans."""
     return sum(len(scoped.spans) for of_resource in request.resource_spans for scoped in of_resource.scope_spans)
+
+
+def unfolded_bytes(request: ExportTraceServiceRequest) -> int:
+    """Count its resources and scopes as often as they have spans."""
+    return sum(
+        len(scoped.spans) * (of_resource.resource.ByteSize() + scoped.scope.ByteSize())
+        for of_resource in request.resource_spans
+        for scoped in of_resource.scope_spans
+    )
 
 
 def senders_in(request: ExportTraceServiceRequest) -> int:
@@ -124,14 +143,16 @@ def senders_in(request: ExportTraceServiceRequest) -> int:
 
 
 def pieces(request: ExportTraceServiceRequest) -> Iterator[ExportTraceServiceRequest]:
-    """Take a request apart that is very large, or is several numbered batches."""
+    """Take a request apart that is very large, here or in the store, or is several numbered batches."""
     numbered = senders_in(request)
-    if numbered <= 1 and (numbered or request.ByteSize() <= WHOLE_BYTES):
+    is_small = request.ByteSize() <= WHOLE_BYTES and unfolded_bytes(request) <= UNFOLDED_BYTES
+    if numbered <= 1 and (numbered or is_small):
         yield request
         return
     for of_resource in request.resource_spans:
         for scoped in of_resource.scope_spans:
             remaining = list(scoped.spans)
+            most = max(1, UNFOLDED_BYTES // max(1, of_resource.resource.ByteSize() + scoped.scope.ByteSize()))
             while True:
                 piece = ExportTraceServiceRequest()
                 target = piece.resource_spans.add(schema_url=of_resource.schema_url)
@@ -139,7 +160,7 @@ def pieces(request: ExportTraceServiceRequest) -> Iterator[ExportTraceServiceReq
                 part = target.scope_spans.add(schema_url=scoped.schema_url)
                 part.scope.CopyFrom(scoped.scope)
                 size = count = 0
-                while count < len(remaining) and (not count or size < BATCH_BYTES or numbered):
+                while count < len(remaining) and (not count or (size < BATCH_BYTES and count < most) or numbered):
                     size += remaining[count].ByteSize()
                     count += 1
                 part.spans.extend(remaining[:count])

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 
 MOST_NS = (1 << 63) - 1
+# The zone also as databases write it: "+00" (PostgreSQL), " UTC" (BigQuery).
 _ISO = re.compile(
-    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,12}))?\s*(Z|[+-]\d\d:?\d\d)?", re.ASCII | re.IGNORECASE
+    r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:[.,](\d{1,12}))?\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)?",
+    re.ASCII | re.IGNORECASE,
 )
 _MAX_DIGITS = 40
 
@@ -24,12 +26,12 @@ def scaled_ns(value: object, unit_ns: int, what: str) -> int:
     """
     if value is None:
         raise TimeError(f"it has no {what}")
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         raise TimeError(f"its {what} is no number")
     if isinstance(value, int):
         result = value * unit_ns
     else:
-        text = str(value) if isinstance(value, float) else value.strip()
+        text = value.strip() if isinstance(value, str) else str(value)
         if len(text) > _MAX_DIGITS:
             raise TimeError(f"its {what} is no number")
         try:
@@ -47,7 +49,7 @@ def scaled_ns(value: object, unit_ns: int, what: str) -> int:
 
 
 def iso_ns(value: object, what: str) -> int:
-    """Read a time as ISO 8601 with a zone; one without a zone is ambiguous and an error."""
+    """Read a time as ISO 8601 with a zone; one without a zone is ambiguous and an error, as is one after 2262."""
     if value is None or value == "":
         raise TimeError(f"it has no {what}")
     found = _ISO.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -57,11 +59,13 @@ def iso_ns(value: object, what: str) -> int:
     if zone is None:
         raise TimeError(f"its {what} does not say in which time zone it is")
     try:
-        whole = datetime.fromisoformat(f"{date}T{clock}{'+00:00' if zone in 'zZ' else zone}")
+        whole = datetime.fromisoformat(f"{date}T{clock}{zone if zone[0] in '+-' else '+00:00'}")
     except ValueError:
         raise TimeError(f"its {what} is no time that there is") from None
     since = whole - datetime(1970, 1, 1, tzinfo=UTC)
     result = (since.days * 86_400 + since.seconds) * 10**9 + int((fraction or "")[:9].ljust(9, "0"))
     if result < 0:
         raise TimeError(f"its {what} is before 1970")
+    if result > MOST_NS:
+        raise TimeError(f"its {what} is beyond 64 bits of nanoseconds")
     return result

@@ -85,6 +85,22 @@ class _Request:
     request_id: str = ""
     parent: int | None = None
     packed: bytearray = field(default_factory=bytearray)
+    _of_times: tuple[tuple[int, int] | None, int] | None = None
+
+    def bounds(self) -> tuple[int, int] | None:
+        """Return its start and end, None where it has none or they are in the wrong order."""
+        return self._known()[0]
+
+    def first(self) -> int:
+        """Return its first activity, 0 where there is none."""
+        return self._known()[1]
+
+    def _known(self) -> tuple[tuple[int, int] | None, int]:
+        """Look at the times once: an ensemble is asked for by each of its models."""
+        if self._of_times is None:
+            times = self.times()
+            self._of_times = _bounds(times), min(times.values(), default=0)
+        return self._of_times
 
     def times(self) -> dict[str, int]:
         """Return when each activity happened: the first start, the last end."""
@@ -164,14 +180,14 @@ def _spans(requests: dict[int, _Request], shift_ns: int, report: Report) -> Iter
     for number in sorted(requests):
         request = requests[number]
         times = request.times()
-        bounds = _bounds(times)
+        bounds = request.bounds()
         if bounds is None:
             report.refuse("a request has no start or no end", f"id {number}")
             continue
         root, is_known = _root(requests, number)
         if not is_known:
             report.note("requests whose parent_id is not in the file")
-        trace_id = derived_trace_id("triton", shift_ns, root, _first(requests[root]))
+        trace_id = derived_trace_id("triton", shift_ns, root, requests[root].first())
         above = _span_id(trace_id, request.parent, "model") if root != number else b""
         if above == b"":
             outer = _outer(times, bounds)
@@ -206,17 +222,13 @@ def _root(requests: dict[int, _Request], number: int) -> tuple[int, bool]:
     """Return the outermost request of an ensemble, and whether that one is really the outermost."""
     seen = {number}
     while (parent := requests[number].parent) is not None:
-        if parent in seen or parent not in requests or _bounds(requests[parent].times()) is None:
+        if parent in seen or parent not in requests or requests[parent].bounds() is None:
             return number, False
         if len(seen) > DEEPEST:
             return number, False
         seen.add(parent)
         number = parent
     return number, True
-
-
-def _first(request: _Request) -> int:
-    return min(request.times().values(), default=0)
 
 
 def _span_id(trace_id: bytes, number: int | None, what: str) -> bytes:

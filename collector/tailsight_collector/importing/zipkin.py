@@ -17,7 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from tailsight_collector.errors import BadRequestError
 from tailsight_collector.importing import shape
 from tailsight_collector.importing.bundle import Bundle
-from tailsight_collector.importing.ids import SPAN_ID_BYTES, TRACE_ID_BYTES, IdError, derived_span_id, hex_id
+from tailsight_collector.importing.ids import SPAN_ID_BYTES, TRACE_ID_BYTES, IdError, derived_span_id, hex_id, parent_id
 from tailsight_collector.importing.json_reader import JsonReader
 from tailsight_collector.importing.records import UnfitError, dict_of, list_of, objects, short, text_of
 from tailsight_collector.importing.registry import Format, Options, Report, Source
@@ -146,8 +146,7 @@ def _add(bundle: Bundle, record: dict[str, Any], halves: dict[Key, list[Half]], 
     key, half = _key(record), _half(record)
     start_ns = scaled_ns(record.get("timestamp"), US, "timestamp")
     end_ns = start_ns + scaled_ns(record.get("duration"), US, "duration")
-    parent = record.get("parentId")
-    parent_id = hex_id(parent, SPAN_ID_BYTES, "its parentId") if parent else b""
+    above = parent_id(record.get("parentId"), SPAN_ID_BYTES, "its parentId")
     kind = half[0]
     if kind and kind not in KINDS:
         raise UnfitError("its kind is none that Zipkin has", short(kind))
@@ -167,7 +166,7 @@ def _add(bundle: Bundle, record: dict[str, Any], halves: dict[Key, list[Half]], 
     address = local.get("ipv4") or local.get("ipv6")
     span = bundle.span({"service.name": half[1] or None, "host.name": address})
     span.trace_id, span.span_id = key[0], span_id
-    span.parent_span_id = _parent_of(key, half, parent_id, halves)
+    span.parent_span_id = _parent_of(key, half, above, halves)
     span.name = clean(name)
     span.start_time_unix_nano, span.end_time_unix_nano = start_ns, end_ns
     if kind:

@@ -15,12 +15,13 @@ from hashlib import sha256
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tailsight_collector.errors import BadRequestError
 from tailsight_collector.receive.checks import check, look, rejection
 from tailsight_collector.sources.matching import Found, find
-from tailsight_collector.sources.memory import Memory, Producer
+from tailsight_collector.sources.memory import Consumer, Ids, Memory, Producer, earliest
 from tailsight_collector.sources.phases import derived_id, events_of, parts
 from tailsight_storage.source_files import built_in_rules
 from tailsight_storage.source_rules import SOURCE, STAGE, Rule, Rules, Texts
@@ -40,12 +41,17 @@ WAIT = "queue: from the end of the producer's span to the start of the consumer'
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one span that a rule concerns. `why_not`: why no phase was derived where the rule has some."""
+    """What became of one span that a rule concerns.
+
+    `derived`: spans of its own resource. `late`: spans of consumers that came before it, with their resource (encoded).
+    `why_not`: why no phase was derived where the rule has some.
+    """
 
     found: Found
     rule: Rule
     span: Span
     derived: list[Span] = field(default_factory=list)
+    late: list[tuple[bytes, Span]] = field(default_factory=list)
     why_not: str = ""
 
 
@@ -55,6 +61,13 @@ class SourceStages:
     def __init__(self, rules: Rules | None = None) -> None:
         self.rules = rules or built_in_rules()
         self._memory = Memory()
+        self._events = frozenset(
+            name
+            for rule in self.rules.rules
+            for phase in rule.phases
+            if not phase.own
+            for name in (*phase.begin, *phase.end)
+        )
 
     def applied(self, encoded: bytes, received_ns: int) -> bytes:
         """Return a request with what the rules say; the same bytes where they say nothing."""
@@ -84,7 +97,7 @@ class SourceStages:
             raise BadRequestError(f"rules concern more than {MAX_CONCERNED} of its spans")
         request = ExportTraceServiceRequest.FromString(encoded)
         outcomes = self.apply(request, found, received_ns)
-        if not any(_changes(outcome) for outcome in outcomes):
+        if not any(_changes(outcome) or outcome.late for outcome in outcomes):
             return encoded
         changed = request.SerializeToString()
         if look(changed, received_ns) is None:
@@ -96,7 +109,7 @@ class SourceStages:
 
         Raises BadRequestError beyond MAX_DERIVED.
         """
-        context = _Context(request, self._memory, received_ns)
+        context = _Context(request, self._memory, received_ns, self._events)
         work = [
             concerned
             for each in found
@@ -106,17 +119,23 @@ class SourceStages:
             context.remember(each)
         outcomes = []
         added: dict[int, list[Span]] = {}
+        late: dict[bytes, list[Span]] = {}
         derived = 0
         for each in work:
             outcome = context.outcome(each)
             outcomes.append(outcome)
-            derived += len(outcome.derived)
+            derived += len(outcome.derived) + len(outcome.late)
             if derived > MAX_DERIVED:
                 raise BadRequestError(f"it has more than {MAX_DERIVED} phases")
             if outcome.derived:
                 added.setdefault(each.place, []).extend(outcome.derived)
+            for resource, span in outcome.late:
+                late.setdefault(resource, []).append(span)
         for place, spans in added.items():
             request.resource_spans[place].scope_spans.add(spans=spans).scope.name = SCOPE
+        for resource, spans in late.items():
+            theirs = request.resource_spans.add(resource=Resource.FromString(resource))
+            theirs.scope_spans.add(spans=spans).scope.name = SCOPE
         return outcomes
 
 
@@ -143,21 +162,29 @@ class _Concerned:
 class _Context:
     """One request while rules are applied to it."""
 
-    def __init__(self, request: ExportTraceServiceRequest, memory: Memory, received_ns: int) -> None:
+    def __init__(
+        self, request: ExportTraceServiceRequest, memory: Memory, received_ns: int, events: frozenset[str]
+    ) -> None:
+        """`events`: those of which a rule asks in children too."""
         self._request = request
         self._memory = memory
         self._received_ns = received_ns
-        self._resources: dict[int, tuple[bytes, str]] = {}
+        self._events = events
+        self._resources: dict[int, tuple[bytes, str, bytes]] = {}
         self._children: dict[tuple[bytes, bytes], list[Span]] | None = None
 
     def remember(self, each: _Concerned) -> None:
         """Note what this span says of others, in this request and later."""
         span = each.span
-        digest, host = self._resource(each.place)
+        digest, host, _ = self._resource(each.place)
         for name in each.rule.instead_of:
             self._memory.phases_come(name, span.trace_id, digest, self._received_ns)
         if span.kind == Span.SPAN_KIND_PRODUCER:
             self._memory.producers.put((span.trace_id, span.span_id), Producer(span.end_time_unix_nano, host))
+        if span.parent_span_id and span.events and each.rule.phases:
+            asked = {name: time_ns for name, time_ns in events_of(span).items() if name in self._events}
+            if asked:
+                self._memory.events_come((span.trace_id, span.parent_span_id), asked)
 
     def outcome(self, each: _Concerned) -> Outcome:
         """Change one span as its rule says, and derive what comes of it."""
@@ -168,6 +195,8 @@ class _Context:
             self._derive_phases(each.place, outcome, values)
         if rule.waits:
             self._derive_waits(each.place, outcome)
+        if span.kind == Span.SPAN_KIND_PRODUCER:
+            self._derive_late_waits(each.place, outcome)
         if rule.batch:
             _derive_batch(outcome, values)
         _set(span, values, STAGE, rule.stage)
@@ -183,15 +212,18 @@ class _Context:
 
     def _derive_phases(self, place: int, outcome: Outcome, values: dict[str, AnyValue]) -> None:
         span, rule = outcome.span, outcome.rule
-        digest, _ = self._resource(place)
+        digest, _, _ = self._resource(place)
         if self._memory.has_phases(rule.name, span.trace_id, digest, self._received_ns):
             outcome.why_not = "its sender sends them as spans"
             return
         own: dict[str, int] = {}
         of_all: dict[str, int] = {}
         if any(phase.begin for phase in rule.phases):
-            own = events_of(iter((span,)))
-            of_all = {**events_of(iter(self._children_of(span))), **own}
+            own = events_of(span)
+            of_all = dict(self._memory.events_below((span.trace_id, span.span_id)))
+            for child in self._children_of(span):
+                of_all = earliest(of_all, events_of(child))
+            of_all |= own
 
         def event_ns(names: Texts, is_own: bool) -> int | None:
             return next((time for name in names if (time := (own if is_own else of_all).get(name)) is not None), None)
@@ -211,31 +243,38 @@ class _Context:
 
     def _derive_waits(self, place: int, outcome: Outcome) -> None:
         """Between the end of what produced it, on the same clock, and its own start."""
-        span = outcome.span
-        _, host = self._resource(place)
+        span, stage, source = outcome.span, outcome.rule.waits, outcome.rule.source
+        _, host, resource = self._resource(place)
+        consumer = Consumer(span.trace_id, span.span_id, span.start_time_unix_nano, host, resource, stage, source)
         origins = [(span.trace_id, span.parent_span_id)] if span.parent_span_id else []
         origins += [(link.trace_id, link.span_id) for link in span.links[:MAX_LINKS]]
-        for trace_id, span_id in dict.fromkeys(origins):
-            producer = self._memory.producers.get((trace_id, span_id))
-            if producer is None or producer.host != host or not 0 < producer.end_ns < span.start_time_unix_nano:
-                continue
-            # a CONSUMER: nobody who produces waits for it
-            stage = outcome.rule.waits
-            wait = _derived(stage, Span.SPAN_KIND_CONSUMER, outcome.rule.source, stage, WAIT)
-            wait.trace_id, wait.parent_span_id = trace_id, span_id
-            wait.span_id = derived_id(trace_id, span_id, f"{stage} {span.span_id.hex()}")
-            wait.start_time_unix_nano, wait.end_time_unix_nano = producer.end_ns, span.start_time_unix_nano
-            wait.links.add(trace_id=span.trace_id, span_id=span.span_id)
-            outcome.derived.append(wait)
+        for origin in dict.fromkeys(origins):
+            producer = self._memory.producers.get(origin)
+            if producer is None:
+                self._memory.wait(origin, consumer)
+                producer = self._memory.producers.get(origin)  # in another thread, just now
+            if producer is not None and (wait := _wait(origin, producer, consumer)):
+                outcome.derived.append(wait)
         if not outcome.derived:
-            outcome.why_not = "what produced it has not come before, or from another host"
+            outcome.why_not = "what produced it has not come yet, or is from another host"
 
-    def _resource(self, place: int) -> tuple[bytes, str]:
-        """Return a digest of the resource, and its host."""
+    def _derive_late_waits(self, place: int, outcome: Outcome) -> None:
+        """Derive the same for consumers that have come before their producer."""
+        span = outcome.span
+        origin = span.trace_id, span.span_id
+        _, host, _ = self._resource(place)
+        producer = Producer(span.end_time_unix_nano, host)
+        for consumer in self._memory.consumers(origin):
+            if wait := _wait(origin, producer, consumer):
+                outcome.late.append((consumer.resource, wait))
+
+    def _resource(self, place: int) -> tuple[bytes, str, bytes]:
+        """Return a digest of the resource, its host, and itself, encoded."""
         if place not in self._resources:
             resource = self._request.resource_spans[place].resource
             host = next((pair.value.string_value for pair in resource.attributes if pair.key == "host.name"), "")
-            self._resources[place] = sha256(resource.SerializeToString(deterministic=True)).digest(), host
+            encoded = resource.SerializeToString(deterministic=True)
+            self._resources[place] = sha256(encoded).digest(), host, encoded
         return self._resources[place]
 
     def _children_of(self, span: Span) -> Iterator[Span]:
@@ -247,6 +286,19 @@ class _Context:
                         if each.parent_span_id and each.events:
                             self._children.setdefault((each.trace_id, each.parent_span_id), []).append(each)
         return iter(self._children.get((span.trace_id, span.span_id), ()))
+
+
+def _wait(origin: Ids, producer: Producer, consumer: Consumer) -> Span | None:
+    """Make the span between a producer's end and a consumer's start; None if their clocks differ, or in no order."""
+    if producer.host != consumer.host or not 0 < producer.end_ns < consumer.start_ns:
+        return None
+    # a CONSUMER: nobody who produces waits for it
+    wait = _derived(consumer.stage, Span.SPAN_KIND_CONSUMER, consumer.source, consumer.stage, WAIT)
+    wait.trace_id, wait.parent_span_id = origin
+    wait.span_id = derived_id(*origin, f"{consumer.stage} {consumer.span_id.hex()}")
+    wait.start_time_unix_nano, wait.end_time_unix_nano = producer.end_ns, consumer.start_ns
+    wait.links.add(trace_id=consumer.trace_id, span_id=consumer.span_id)
+    return wait
 
 
 def _derive_batch(outcome: Outcome, values: dict[str, AnyValue]) -> None:

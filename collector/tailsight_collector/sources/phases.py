@@ -1,14 +1,15 @@
 """The phases of a span that carries them in itself: which they are, and when. Nothing here is guessed.
 
-A phase that is not there, is negative or not finite, or whose events are in the wrong order is left out. Phases in
-attributes follow each other from the span's start; what goes beyond its end is cut off. Where one alone is longer than
-the span, the numbers are not in the unit that the rule says: then none is taken.
+A phase that is not there, is negative or not finite, or whose events are in the wrong order is left out, and so is one
+whose events lie beyond the span: their clock is another. Phases in attributes follow each other from the span's start.
+What goes beyond the span by little is cut off: it is rounded. Where one alone is longer than the span, the numbers are
+not in the unit that the rule says: then none is taken.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -20,6 +21,7 @@ from tailsight_storage.source_rules import Phase, Rule, Texts
 # By how much a phase may be longer than its span: it is measured by another clock, and rounded.
 TOLERANCE = 1.05
 TOLERANCE_NS = 1_000_000
+"""By so much an event may lie beyond its span, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +51,20 @@ def parts(span: Span, rule: Rule, values: Mapping[str, AnyValue], event_ns: Even
             if length_ns is None:
                 continue
             if length_ns > longest_ns:
-                return [], f"{phase.name} would be longer than the span: {length_ns / 1e6:.3g} ms"
+                return [], f"{phase.name} would be longer than the span: {in_words(length_ns)}"
             until_ns = min(at_ns + round(length_ns), end_ns)
             if until_ns > at_ns:
                 found.append(Part(phase, at_ns, until_ns))
             at_ns = until_ns
         else:
             first, last = event_ns(phase.begin, phase.own), event_ns(phase.end, phase.own)
-            if first is not None and last is not None and start_ns <= first < min(last, end_ns):
-                found.append(Part(phase, first, min(last, end_ns)))
+            if first is None or last is None:
+                continue
+            if first < start_ns - TOLERANCE_NS or last > end_ns + TOLERANCE_NS:
+                continue
+            first, last = max(first, start_ns), min(last, end_ns)
+            if first < last:
+                found.append(Part(phase, first, last))
     return found, "" if found or not rule.phases else "none of its phases is there"
 
 
@@ -75,12 +82,19 @@ def number_of(value: AnyValue) -> float | None:
     return float(value.int_value) if kind == "int_value" and value.int_value >= 0 else None
 
 
-def events_of(spans: Iterator[Span]) -> dict[str, int]:
-    """Return the time of the first event of each name, in the order of the spans."""
+def in_words(length_ns: float) -> str:
+    """Say a length of time as one reads it, however long."""
+    if length_ns < 1e9:
+        return f"{length_ns / 1e6:.3g} ms"
+    seconds = length_ns / 1e9
+    return f"{seconds:,.3g} s" if seconds < 1_000 else f"{seconds:,.0f} s" if seconds < 1e12 else "over 30,000 years"
+
+
+def events_of(span: Span) -> dict[str, int]:
+    """Return the time of the first event of each name."""
     found: dict[str, int] = {}
-    for span in spans:
-        for event in span.events:
-            found.setdefault(event.name, event.time_unix_nano)
+    for event in span.events:
+        found.setdefault(event.name, event.time_unix_nano)
     return found
 
 

@@ -83,9 +83,10 @@ def trial_of(requests: Iterable[ExportTraceServiceRequest], rules: Rules) -> Tri
     kinds: dict[tuple[str, ...], SpanKind] = {}
     for request in requests:
         now_ns = time.time_ns()
+        resources = len(request.resource_spans)  # others are of consumers that came before
         outcomes = stages.apply(request, find(request.SerializeToString(), rules), now_ns)
         by_place = {outcome.found[:3]: outcome for outcome in outcomes}
-        for at, resource_spans in enumerate(request.resource_spans):
+        for at, resource_spans in enumerate(request.resource_spans[:resources]):
             sent = list(resource_spans.scope_spans)
             if any(outcome.derived and outcome.found.resource == at for outcome in outcomes):
                 sent.pop()  # what was derived
@@ -118,10 +119,11 @@ def _count(
     found.spans += 1
     if outcome is None:
         return
-    trial.derived += len(outcome.derived)
+    derived = [*outcome.derived, *(span for _, span in outcome.late)]
+    trial.derived += len(derived)
     if outcome.why_not:
         found.why_not[outcome.why_not] = found.why_not.get(outcome.why_not, 0) + 1
-    for child in outcome.derived:
+    for child in derived:
         child_stage = next(pair.value.string_value for pair in child.attributes if pair.key == STAGE)
         phase = found.phases.setdefault(child.name, PhaseCount(child.name, child_stage))
         phase.spans += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from tailsight_analysis import NoSpansError, QuestionError, Trace
+from tailsight_analysis import Filters, NoSpansError, QuestionError, Trace
 from tailsight_dashboard import charts, charts_trace, links, source, states, tables_trace, wording_trace
 from tailsight_dashboard.filters import Scope, choice, entry
 from tailsight_dashboard.format import clock, count, duration, plain
@@ -13,6 +13,7 @@ from tailsight_dashboard.selection import QUANTILES, SPANS
 MOST_REQUESTS = 5  # whose contributions are shown, the longest
 MOST_LINES = 25  # of the table that are shown without a scrollbar of its own
 NAME_PX = 320
+MOST_LINKS = 8  # to profiles: of the stages with the most of the critical path
 PATH_HELP = "What the request waited for: at each moment one span. Its pieces add up to the request's duration."
 SELF_HELP = (
     "Self: the span's duration without that of the spans below it that it waited for; of a call to another host, the "
@@ -54,6 +55,7 @@ def show() -> None:
         waterfall(trace)
     with right:
         contributions(trace)
+    profiles(scope, trace)
     spans(trace)
 
 
@@ -108,6 +110,27 @@ def contributions(trace: Trace) -> None:
         )
     if len(longest) < len(trace.requests):
         st.caption(f"The longest {len(longest)} of {count(len(trace.requests))} requests.")
+
+
+def profiles(scope: Scope, trace: Trace) -> None:
+    """Link to the profiles of the trace's stages, and say how many samples are of the trace itself."""
+    held = source.profiled_extent()
+    stages = wording_trace.stages(trace)
+    if held is None or not stages:
+        if stages:
+            st.caption(wording_trace.no_profile(stages))
+        return
+    services = Filters(service=tuple(sorted({service for service, _ in stages})))
+    ever = {(each.service, each.stage): each for each in source.ask_profiled(held, services) if each.samples}
+    here = {(each.service, each.stage) for each in source.ask_profiled(scope.window, services) if each.samples}
+    own = {(each.service, each.stage): each.samples for each in source.ask_profiled(held, services, trace.trace_id)}
+    found = [place for place in stages if place in ever][:MOST_LINKS]
+    if not found:
+        st.caption(wording_trace.no_profile(stages))
+        return
+    is_here = scope.window.since_ns <= trace.start_ns < scope.window.until_ns and here.issuperset(found)
+    named = [(*place, wording_trace.samples_of_it(own.get(place, 0))) for place in found]
+    links.profiles(scope, named, all_time=not is_here)
 
 
 def spans(trace: Trace) -> None:
