@@ -91,18 +91,18 @@ class PerfettoWriter:
         args |= {column: value for column in _COLUMNS if (value := getattr(span, column)) not in ("", "UNSET")}
         if span.attributes.keys:
             args["attributes"] = _plain(span.attributes)
-        last_ns = span.start_ns + span.duration_ns + _NEAR_NS
-        drawn = [event for event in span.events if span.start_ns - _NEAR_NS <= event.time_ns <= last_ns]
-        if len(drawn) < len(span.events):
+        near = range(span.start_ns - _NEAR_NS, span.start_ns + span.duration_ns + _NEAR_NS + 1)
+        elsewhere = [event for event in span.events if event.time_ns not in near]
+        if elsewhere:
             args["events_elsewhere"] = [
-                {"name": event.name, "time_unix_ns": str(event.time_ns & _UINT64)}
-                for event in span.events
-                if event not in drawn
+                {"name": event.name, "time_unix_ns": str(event.time_ns & _UINT64)} for event in elsewhere
             ]
         self._event(
             {"ph": "X", "name": name, "cat": category, **where, "args": args}, span.start_ns, dur=span.duration_ns
         )
-        for event in drawn:
+        for event in span.events:
+            if event.time_ns not in near:
+                continue
             instant = {"ph": "i", "s": "t", "name": event.name or "(no name)", "cat": "event", **where}
             if event.attributes.keys:
                 instant["args"] = _plain(event.attributes)
@@ -124,9 +124,8 @@ class PerfettoWriter:
     def _arrow(self, one: Place, other: Place) -> None:
         """Draw an arrow from the earlier to the later of two slices: viewers draw none back in time."""
         self._arrows += 1
-        for phase, (process, lane, start_ns) in zip(
-            "sf", sorted((one, other), key=lambda place: place[2]), strict=True
-        ):
+        earlier, later = sorted((one, other), key=lambda place: place[2])
+        for phase, (process, lane, start_ns) in (("s", earlier), ("f", later)):
             event = {"ph": phase, "id": self._arrows, "name": "link", "cat": "link", "pid": process, "tid": lane}
             self._event(event | ({"bp": "e"} if phase == "f" else {}), start_ns)
 
