@@ -12,7 +12,7 @@ from typing import Any
 
 from tailsight_storage.dsn import ChdbDsn
 from tailsight_storage.errors import QueryFailedError, StorageError
-from tailsight_storage.store import translated
+from tailsight_storage.translation import translated
 
 MAX_ANSWER_BYTES = 1024**3
 # ClickHouse's codes

@@ -8,10 +8,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import re
 import time
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from types import TracebackType
@@ -25,13 +24,13 @@ from tailsight_storage import decoder
 from tailsight_storage.dsn import DEFAULT_PORT, ChdbDsn, ServerDsn, StoreDsn, parse_dsn
 from tailsight_storage.errors import (
     DataRefusedError,
-    QueryFailedError,
     StorageError,
     StoreInUseError,
     StoreUnavailableError,
 )
 from tailsight_storage.migrations import Migration, migrate
 from tailsight_storage.queries import NamedQuery
+from tailsight_storage.translation import translated, translation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,28 +41,6 @@ TRACES_TABLE, TRACES_SCHEMA = "otlp_traces_in", "otlp_traces.proto"
 METRICS_TABLE, METRICS_SCHEMA = "otlp_metrics_in", "otlp_metrics.proto"
 SPANS_TABLE, SENDERS_TABLE = "span_arrivals", "sender_batches"
 CONNECT_TIMEOUT_S = 10
-_CODE = re.compile(r"\bCode: (\d+)")
-_OS_ERROR = re.compile(r"\[Errno -?\d+\] ([\w -]+)")
-# What may pass by itself (ClickHouse's ErrorCodes.cpp): the bytes are not at fault, the same insert may succeed later.
-# Every other refusal of an insert is taken as one of its bytes, so that it never holds up what comes behind it.
-_PASSING_CODES = frozenset({
-    159,  # TIMEOUT_EXCEEDED
-    160,  # TOO_SLOW
-    164,  # READONLY
-    201,  # QUOTA_EXCEEDED, a collector's answer to a token whose limits are used up
-    202,  # TOO_MANY_SIMULTANEOUS_QUERIES
-    209,  # SOCKET_TIMEOUT
-    210,  # NETWORK_ERROR
-    236,  # ABORTED
-    242,  # TABLE_IS_READ_ONLY
-    243,  # NOT_ENOUGH_SPACE
-    252,  # TOO_MANY_PARTS
-    319,  # UNKNOWN_STATUS_OF_INSERT
-    394,  # QUERY_WAS_CANCELLED
-    497,  # ACCESS_DENIED
-    516,  # AUTHENTICATION_FAILED
-    999,  # KEEPER_EXCEPTION
-})  # fmt: skip
 MEMORY_LIMIT_CODE = 241
 INSERT_MEMORY_BYTES = 4 * 1024**3
 # The engine's, for the whole process; they are read when it starts, with its first connection.
@@ -322,21 +299,6 @@ def _schema_settings(dsn: StoreDsn, name: str) -> dict[str, str]:
     }
 
 
-@contextlib.contextmanager
-def translated(dsn: StoreDsn, *, inserting: bool = False) -> Iterator[None]:
-    """Raise a StorageError in place of what the driver or the engine raises."""
-    try:
-        yield
-    except StorageError:
-        raise
-    except (ClickHouseError, OSError, RuntimeError) as error:
-        raise _translate(error, dsn, inserting=inserting) from error
-    except Exception as error:
-        if type(error).__module__.startswith("chdb"):  # an error class of its own, in a package that may be absent
-            raise _translate(error, dsn, inserting=inserting) from error
-        raise
-
-
 def _connect(dsn: StoreDsn, *, database: str | None, settings: dict[str, Any] | None = None) -> Client:
     try:
         if isinstance(dsn, ChdbDsn):
@@ -347,7 +309,7 @@ def _connect(dsn: StoreDsn, *, database: str | None, settings: dict[str, Any] | 
             f"store {dsn}: the embedded engine is not installed ({error}); pip install 'tailsight[collector]'"
         ) from error
     except (ClickHouseError, OSError, RuntimeError) as error:
-        raise _translate(error, dsn) from error
+        raise translation(error, dsn) from error
 
 
 def _connect_to_engine(dsn: ChdbDsn, database: str | None, settings: dict[str, Any] | None) -> Client:
@@ -373,31 +335,6 @@ def _connect_to_server(dsn: ServerDsn, database: str | None, settings: dict[str,
         connect_timeout=CONNECT_TIMEOUT_S,
         autogenerate_session_id=False,
     )
-
-
-def _translate(error: Exception, dsn: StoreDsn, *, inserting: bool = False) -> StorageError:
-    text = " ".join(str(error).split())
-    if match := _CODE.search(text):
-        code = int(match[1])
-        kind = DataRefusedError if inserting and code not in _PASSING_CODES else QueryFailedError
-        detail = _shortened(text[match.start() :])
-        return kind(f"store {dsn}: {detail}", code, detail)
-    if isinstance(dsn, ChdbDsn):
-        return StoreUnavailableError(f"store {dsn} cannot be opened: {_shortened(text)}")
-    return StoreUnavailableError(
-        f"store {dsn} does not answer: {_cause(text)}; start one with `tailsight up`, or name another with --store"
-    )
-
-
-def _cause(text: str) -> str:
-    """Find the operating system's own words in what the HTTP client made of them."""
-    if match := _OS_ERROR.search(text):
-        return match[1]
-    return "timed out" if "timed out" in text.lower() else _shortened(text)
-
-
-def _shortened(text: str, limit: int = 600) -> str:
-    return text if len(text) <= limit else text[:limit] + " …"
 
 
 def _make_folder(path: Path) -> None:
