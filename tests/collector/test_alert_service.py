@@ -168,7 +168,7 @@ def test_rows_wait_for_a_store_that_is_away(server, store, tmp_path):
     script, away = Script(SLOW), StoreAway(store)
     with running(script, server, away, tmp_path):
         script.find(SLOW)
-        assert server.statuses() == ["firing"], "people are told all the same"
+        eventually(lambda: server.statuses() == ["firing"], "people are told all the same")
     assert open_alerts(store) == ()
     away.is_away = False
     with running(script, server, away, tmp_path):

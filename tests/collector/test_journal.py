@@ -10,7 +10,7 @@ from tailsight_collector.keep.journal import Journal
 from tailsight_collector.keep.records import encode_record
 from tailsight_collector.keep.segments import Segment
 
-PATIENCE_S = 10
+PATIENCE_S = 60
 
 
 class Closed:

@@ -19,7 +19,7 @@ from tailsight_collector.keep.parts import Part
 from tailsight_collector.keep.records import encode_record
 from tailsight_storage import StoreUnavailableError
 
-PATIENCE_S = 10
+PATIENCE_S = 60
 
 
 class Disk:

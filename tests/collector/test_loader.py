@@ -9,7 +9,7 @@ from tailsight_collector.keep.records import encode_record
 from tailsight_collector.keep.segments import Segment
 from tailsight_storage import DataRefusedError, StoreUnavailableError
 
-PATIENCE_S = 10
+PATIENCE_S = 60
 
 
 class FakeStore:

@@ -14,7 +14,7 @@ from tailsight_collector.keep.quarantine import Quarantine
 from tailsight_collector.keep.records import encode_record
 from tailsight_storage import DataRefusedError
 
-PATIENCE_S = 10
+PATIENCE_S = 60
 RECEIVED_NS = 1_700_000_000_000_000_000
 MESSAGE = "store chdb:///x: Code: 33. DB::Exception: Cannot read all data. (CANNOT_READ_ALL_DATA)"
 
