@@ -67,7 +67,9 @@ def write_run(
         start_ns = FIRST_NS + (2 * number + (number + seed) % 2) * RUN_NS
         part = path.with_name(f"{path.name}.{number}")
         templates = [_template(label, lengths, random.Random(number)) for number in range(_TEMPLATES)]
-        counted = _write_part(part, templates, start_ns, requests // runs, factor, np.random.default_rng([seed, number]))
+        counted = _write_part(
+            part, templates, start_ns, requests // runs, factor, np.random.default_rng([seed, number])
+        )
         parts.append(part)
         described.append(Run(label, start_ns, start_ns + RUN_NS, 0, counted[1], counted[0], 0.5, Lost()))
     header = Header(
