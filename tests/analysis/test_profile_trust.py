@@ -213,7 +213,7 @@ def main() -> None:
         found = Counter(judged(seed, (5.0, 10.0, 30.0, 60.0), keep) for seed in range(200 if keep == 1.0 else 60))
         print(f"{keep:.0%} of the requests have spans:", dict(found), flush=True)
     for share in (0.75, 1.5):
-        each = [some for seed in range(60) if (some := clock_is_set(seed, share))]
+        each = [some for seed in range(90) if (some := clock_is_set(seed, share))]
         wrong, lost = np.mean(each, axis=0)
         print(f"set after {share:.0%}: {len(each)} trusted, {wrong:.3f} of a wrong time, {lost:.3f} lost", flush=True)
 

@@ -22,6 +22,7 @@ from tailsight_cli.profiling.permission import refusal
 MAX_FILE_BYTES = 1024**3
 STOP_PATIENCE_S = 60.0  # it writes its file when it is told to end
 NICE = 10
+_BEGUN = "Sampling process"
 _FULL = "No space left on device"
 _COUNTS = re.compile(r"Samples: (\d+) Errors: (\d+)")
 
@@ -138,6 +139,10 @@ class Spy:
                 UNREADABLE,
             )
         if code or not self._path.is_file() or self._path.stat().st_size == 0:
+            if (
+                _BEGUN in words and "Error:" not in words
+            ):  # Ctrl-C may come as its end is read: how it ended is lost then
+                raise CommandError(f"py-spy on process {self._pid} ended and left no samples", UNREADABLE)
             raise refusal(self._pid, words)
         if (size := self._path.stat().st_size) > MAX_FILE_BYTES:
             raise CommandError(
