@@ -40,7 +40,7 @@ check: $(VENV)/.installed-dev ## ruff, mypy --strict, the import contract
 	$(BIN)/lint-imports --no-cache
 
 test: check ## every check and every test, WORKERS files at a time
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/.installed-dev ## the benchmarks, each a ratio within one run
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'

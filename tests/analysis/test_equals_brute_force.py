@@ -12,7 +12,7 @@ from tailsight_analysis import DIMENSIONS, Filters, NoSpansError, NotEnoughDataE
 
 RUNS_A_STORE = settings(
     # an example takes half a second; TAILSIGHT_EXAMPLES=500 looks harder
-    max_examples=int(os.environ.get("TAILSIGHT_EXAMPLES", "25")),
+    max_examples=int(os.environ.get("TAILSIGHT_EXAMPLES", "15")),
     # and makes what it finds smaller, which takes minutes
     phases=[phase for phase in Phase if phase is not Phase.shrink or "TAILSIGHT_EXAMPLES" in os.environ],
     deadline=None,

@@ -111,14 +111,16 @@ def test_a_trial_says_what_becomes_of_every_span(capsys: pytest.CaptureFixture[s
     assert "no rule concerns" in shown
 
 
-def test_a_trial_says_why_phases_are_not_derived(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_trial_says_why_phases_are_not_derived(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     path = tmp_path / "odd.pb"
     path.write_bytes(request([llm_request({"gen_ai.latency.time_in_queue": 25_000})]).SerializeToString())
     [kind] = answer(capsys, "sources", "test", str(path), "--json")["with_stage"]
     assert kind["why_not"] == {"queue would be longer than the span: 25,000 s": 1}
     assert main.run(["sources", "test", str(path)]) == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "no phases: queue would be longer than the span: 25,000 s" in shown
+    assert "no phases: queue would be longer" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["list", "test", "collector", "import"])

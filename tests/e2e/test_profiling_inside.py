@@ -162,13 +162,13 @@ def test_the_sidecar_records_and_the_flame_graph_of_a_stage_has_its_function(col
         answer = json.loads(out)
         functions = {each["function"]: each for each in answer["functions"]}
         assert functions[own]["total_samples"] > 0.9 * answer["samples"], stage
-        assert functions.get(other, {"total_samples": 0})["total_samples"] < 0.05 * answer["samples"], stage
+        assert functions.get(other, {"total_samples": 0})["total_samples"] < 0.1 * answer["samples"], stage
     with open_store(collector.store) as opened:
         states = dict(
             opened.rows("SELECT state, sum(count) FROM profile_samples WHERE service = 'inside' GROUP BY state")
         )
     assert states["running"] > 10, "the kernel was asked beside it"
-    assert list((collector.data / "recordings").glob("*.json")) == []
+    eventually(lambda: not list((collector.data / "recordings").glob("*.json")), "what is joined is deleted")
     eventually(lambda: list((tmp_path / "run").iterdir()) == [], "nothing is left behind")
 
 

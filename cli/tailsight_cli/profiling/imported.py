@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
+from tailsight_analysis.errors import AnalysisError
 from tailsight_analysis.flames import text_of
-from tailsight_analysis.profiles import ProfileFile
+from tailsight_analysis.profiles import ProfileFile, read_profile
 from tailsight_cli._errors import CommandError
 from tailsight_storage.profile_shape import MAX_DEPTH, MAX_FRAME_LENGTH
 
 MS_RATE_HZ = 1000.0  # of a profile in milliseconds: a sample is one of them
 _MOST = 1 << 32  # samples of one stack, or ms: 49 days
 _NOT_TIMED_RATE_HZ = 100.0
+
+
+def read_profile_file(raw: bytes) -> ProfileFile:
+    """Read a file of any format that is known. Raises CommandError."""
+    try:
+        return read_profile(BytesIO(raw))
+    except AnalysisError as error:
+        raise CommandError(str(error)) from None
 
 
 def profile_of_file(

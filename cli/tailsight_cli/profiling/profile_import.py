@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -10,10 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from tailsight_analysis.errors import AnalysisError
-from tailsight_analysis.profiles import read_profile
 from tailsight_cli._errors import CommandError
-from tailsight_cli.profiling.imported import profile_of_file
 from tailsight_cli.profiling.keeping import ProfilePlace
 from tailsight_collector.errors import UnreadableFileError
 from tailsight_collector.importing import shape
@@ -73,6 +69,9 @@ class ProfileImport:
         """Keep what a file has, if it is a profile. Raises UnreadableFileError; CommandError where nothing is kept."""
         if not is_profile(source.head):
             return False
+        # with the analysis, which takes a second to load, and which few imports need
+        from tailsight_cli.profiling.imported import profile_of_file, read_profile_file
+
         # the document says nothing of the file's name: the same profile under another one is the same
         try:
             with translated(source.name), source.open() as stream:
@@ -82,12 +81,12 @@ class ProfileImport:
                     f"{source.name}: a profile larger than {MAX_FILE_BYTES >> 20} MiB is not read; as collapsed "
                     "stacks, each of which is there once, it is smaller"
                 )
-            file = read_profile(io.BytesIO(raw))
+            file = read_profile_file(raw)
             del raw
             plain = profile_of_file(file, **self._labels, started_ns=self._start_ns)
             _check_start(plain["profile"]["started_ns"])
             profile = checked_profile(plain)
-        except (AnalysisError, CommandError, InvalidProfileError) as error:
+        except (CommandError, InvalidProfileError) as error:
             raise UnreadableFileError(f"{source.name}: {error}") from None
         said = plain["profile"]
         if not said["samples"]:

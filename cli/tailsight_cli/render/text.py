@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tailsight_analysis import Interval, Window
 from tailsight_cli._errors import without_controls
+
+if TYPE_CHECKING:
+    from tailsight_analysis import Interval, Window
 
 NO_VALUE = "–"
 MINUS = "−"
