@@ -7,7 +7,7 @@ SHELL  := /bin/bash
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test test-long check bench clean
 
 help: ## what can be made here
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,8 +39,11 @@ check: $(VENV)/.installed-dev ## ruff, mypy --strict, the import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: check ## every check and every test, WORKERS files at a time
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+test: check ## every check and every test but the longest, WORKERS files at a time
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not long"
+
+test-long: $(VENV)/.installed-dev ## the longest tests: more of what shorter ones try
+	$(BIN)/pytest -m long
 
 bench: $(VENV)/.installed-dev ## the benchmarks, each a ratio within one run
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'

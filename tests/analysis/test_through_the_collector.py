@@ -14,7 +14,7 @@ from tailsight_analysis import DIMENSIONS, Filters, breakdown, choices, connect,
 FILTERS = Filters(service=("front",), stage=("queue",), run=())
 
 
-@pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.parametrize("sampled", [pytest.param(False, marks=pytest.mark.long), True])
 def test_breakdown_and_tail_pass_the_sql_port_with_filters_and_dimensions(store, tmp_path, sampled):
     spans = pipeline(5, 300, "queue", "purple")
     if sampled:
@@ -44,7 +44,7 @@ def test_breakdown_and_tail_pass_the_sql_port_with_filters_and_dimensions(store,
             assert choices(remote, window)["stage"] == choices(store, window)["stage"]
 
 
-@pytest.mark.parametrize("weight", [1, 5])
+@pytest.mark.parametrize("weight", [1, pytest.param(5, marks=pytest.mark.long)])
 def test_every_question_passes_the_sql_port_and_has_the_same_answer(store, tmp_path, weight):
     spans = every_question.spans(weight)
     brute_force.insert(store, spans)

@@ -107,6 +107,7 @@ def test_whatever_is_wrong_with_the_way_to_the_server_all_is_there_once(server, 
     assert sender.numbers.quarantined_records == 0
 
 
+@pytest.mark.long
 def test_a_server_that_is_away_for_an_hour_fills_the_journal_and_then_clients_wait(server, proxy, sender):
     proxy.set("refuse")
     with pytest.raises(JournalFullError, match="of 4000 at most"):

@@ -19,7 +19,7 @@ from testkit.processes import CollectorProcess
 
 from tailsight_storage import open_store
 
-KILLS = int(os.environ.get("TAILSIGHT_KILLS", "12"))  # TAILSIGHT_KILLS=30 looks harder, and takes minutes
+KILLS = int(os.environ.get("TAILSIGHT_KILLS", "30"))
 SPANS = 64
 PATIENCE_S = 30
 SERVICE = "many-kills"
@@ -125,6 +125,7 @@ def wait_for_moment(kind: str, journal: Path, dice: random.Random) -> None:
     threading.Event().wait(dice.random() * 0.3)
 
 
+@pytest.mark.long  # test_exactly_once.py kills less often
 @pytest.mark.timeout(600)
 def test_many_kills_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
     dice = random.Random(20261122)

@@ -114,6 +114,7 @@ def test_each_forked_worker_is_recorded_and_joined_to_its_own_spans(collector):
         assert each["joined"] > 100
 
 
+@pytest.mark.long
 def test_a_process_that_ends_meanwhile_is_kept_as_far_as_it_came(collector, tmp_path):
     with (
         service(collector, "ends") as process,
