@@ -40,7 +40,7 @@ check: $(VENV)/.installed-dev ## ruff, mypy --strict, the import contract
 	$(BIN)/lint-imports --no-cache
 
 test: check ## every check and every test but the longest, WORKERS files at a time
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not long"
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not long"
 
 test-long: $(VENV)/.installed-dev ## the longest tests: more of what shorter ones try
 	$(BIN)/pytest -m long
