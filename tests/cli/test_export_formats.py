@@ -108,7 +108,8 @@ def test_a_key_that_is_there_twice_stays_so(store, tmp_path, name):
     put(store, message)
     before = everything(store)
     stored_again(store, export(store, name, tmp_path / "file"))
-    assert before[0].count("again") > 11
+    # the driver gives bytes that are no UTF-8, as of some ids, in hexadecimal
+    assert max(before[0].count("again"), before[0].lower().count(b"again".hex())) > 11
     assert everything(store) == before
 
 

@@ -371,7 +371,7 @@ def test_our_own_requests_are_hidden_from_instrumentation(
 def test_the_sender_is_a_daemon_thread_that_starts_with_the_first_span(collector: FakeCollector) -> None:
     before = senders()
     configure(collector)
-    assert senders() == before
+    assert senders() <= before
     one_request()
     (thread,) = senders() - before
     assert thread.daemon
