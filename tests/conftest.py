@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -7,7 +8,12 @@ from testkit.processes import CollectorProcess
 from tailsight_storage import Store, open_store
 
 # A machine that is shared is slow now and then, which says nothing of what is tested.
-settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "shared machine",
+    max_examples=int(os.environ.get("TAILSIGHT_EXAMPLES", "50")),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("shared machine")
 
 
